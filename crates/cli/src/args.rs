@@ -1,0 +1,203 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use pushmark_transport::registry;
+
+use crate::terminal::Color;
+
+/// Measures WebSocket, Server-Sent Events and long polling under the same load, and says which delivered sooner, what
+/// each cost, and whether the numbers can be trusted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pushmark",
+    version,
+    after_help = "Begin with:  pushmark run scenarios/feed.toml\n\n\
+                  Exit codes:  0 fine · 1 a threshold was missed · 2 bad usage or scenario, or pushmark could not work · \
+                  4 the run is not valid or not complete\n\
+                  Environment: NO_COLOR, PUSHMARK_COLOR, PUSHMARK_RESULTS (where runs go), PUSHMARK_LOG (error, warn, info, debug)"
+)]
+pub(crate) struct Cli {
+    /// When to use color
+    #[arg(long, global = true, value_enum, default_value_t, env = "PUSHMARK_COLOR")]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a scenario and report
+    ///
+    /// Starts a reference server for each trial (or uses the scenario's target), puts the same load on every transport
+    /// in turn, writes a run directory as it goes, and ends with a comparison, charts and a page.
+    ///
+    /// Ctrl-C ends the trial in good order and reports what there is; a second Ctrl-C ends at once.
+    #[command(after_help = "Examples:\n  \
+        pushmark run scenarios/feed.toml\n  \
+        pushmark run scenarios/feed.toml --quick --transport sse\n  \
+        pushmark run scenarios/feed.toml --set load.connections=5000 --set workload.rate=20/s")]
+    Run(RunArgs),
+    /// Check scenario files without any traffic: the plan, how long it takes, and whether this machine can carry it
+    Check(CheckArgs),
+    /// List scenarios with the question each answers
+    List(ListArgs),
+    /// Make every table, chart and page of a run again from its directory
+    Report(ReportArgs),
+    /// Run the reference server: every transport on one port
+    ///
+    /// Prints one line once it listens, then serves until SIGTERM or Ctrl-C, which end every session in its transport's
+    /// orderly way. Clients get back whatever they send (echo); `run` tells it what to publish.
+    Serve(ServeArgs),
+    /// Print the JSON Schema of scenario files, for editors
+    Schema,
+    /// Print shell completions
+    ///
+    /// For bash: pushmark completions bash > ~/.local/share/bash-completion/completions/pushmark
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// A load generator process of `run`
+    #[command(hide = true)]
+    Worker,
+}
+
+/// What changes a scenario from the command line.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ScenarioArgs {
+    /// Override a key of the scenario: --set load.connections=500
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) overrides: Vec<(String, String)>,
+    /// Measure these transports instead of the scenario's own
+    #[arg(long = "transport", value_name = "NAME", value_delimiter = ',', value_parser = transports())]
+    pub(crate) transports: Vec<String>,
+    /// Shorten every duration for a smoke run; results are marked as such
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Allow a target outside loopback. Only ever point load at a server that is yours
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The scenario file
+    pub(crate) scenario: PathBuf,
+    #[command(flatten)]
+    pub(crate) change: ScenarioArgs,
+    /// Where run directories go; each run makes a new one
+    #[arg(long, value_name = "DIR", default_value = "results", env = "PUSHMARK_RESULTS")]
+    pub(crate) results: PathBuf,
+    /// Write this run to exactly this directory, which must be new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Scenario files
+    #[arg(required = true)]
+    pub(crate) scenarios: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) change: ScenarioArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ListArgs {
+    /// Where scenario files are
+    #[arg(default_value = "scenarios")]
+    pub(crate) dir: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// A run directory
+    pub(crate) dir: PathBuf,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Threads; all cores when left out
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Messages that may wait for one session
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) outbox: u32,
+    /// What happens when they are more
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) when_full: WhenFull,
+    /// Most sessions at once
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub(crate) max_sessions: u32,
+    /// End when stdin ends: for whoever starts this server as a child
+    #[arg(long)]
+    pub(crate) exit_with_stdin: bool,
+    #[command(flatten)]
+    pub(crate) inject: InjectArgs,
+}
+
+/// Faults put in on purpose, to check whoever measures against the truth.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Known faults, to check a measurement against the truth")]
+pub(crate) struct InjectArgs {
+    /// Hold every message back this many milliseconds
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
+    pub(crate) inject_delay_ms: Duration,
+    /// Lose the messages with these sequence numbers
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub(crate) inject_drop: Vec<u64>,
+    /// Deliver the messages with these sequence numbers twice
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub(crate) inject_duplicate: Vec<u64>,
+    /// Deliver the messages with these sequence numbers after their successors
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub(crate) inject_swap: Vec<u64>,
+}
+
+/// What the server does with a message for a session whose outbox is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhenFull {
+    /// The oldest waiting message makes room
+    #[default]
+    DropOldest,
+    /// The new message is dropped
+    DropNewest,
+    /// The session is closed
+    Disconnect,
+}
+
+fn transports() -> PossibleValuesParser {
+    PossibleValuesParser::new(registry::ROWS.iter().map(|row| row.name))
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("write KEY=VALUE, for instance load.connections=500".into()),
+    }
+}
+
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(ms) if (0.0..=3_600_000.0).contains(&ms) => Ok(Duration::from_secs_f64(ms / 1e3)),
+        _ => Err("write a number of milliseconds from 0 to 3600000".into()),
+    }
+}

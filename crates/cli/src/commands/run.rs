@@ -1,0 +1,132 @@
+//! `pushmark run`: from a scenario file to a run directory and its report.
+
+use std::time::Duration;
+
+use pushmark_loadgen::run::{ObserverError, RunEnd, TrialId};
+use pushmark_loadgen::{Observer, RunError, preflight, run_plan};
+use pushmark_measure::{ConnectionEvent, Interval, Phase, TrialSummary, clock};
+use pushmark_results::{FORMAT_VERSION, Manifest, RunStatus, RunWriter, TrialWriter, host};
+use pushmark_scenario::{Plan, TargetPlan};
+use pushmark_transport::control::ServerStats;
+
+use crate::args::RunArgs;
+use crate::commands::check::minutes;
+use crate::commands::{limits, plan, report};
+use crate::exit::{End, Failure, Outcome};
+use crate::progress::Progress;
+use crate::signals;
+use crate::terminal::Terminal;
+
+pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
+    let plan = plan(&args.scenario, &args.change, terminal)?;
+    pushmark_transport::process::raise_open_files();
+    let host = host::gather();
+    let limits = limits(&host);
+    let obstacles = preflight::obstacles(&plan, limits);
+    if !obstacles.is_empty() {
+        return Err(Failure::usage(format!("this machine cannot carry the plan:\n  {}", obstacles.join("\n  "))));
+    }
+    announce(&plan, terminal);
+
+    let manifest = Manifest {
+        format_version: FORMAT_VERSION,
+        status: RunStatus::Running,
+        status_reason: None,
+        started_unix_s: clock::unix_seconds(),
+        pushmark_version: env!("CARGO_PKG_VERSION").to_owned(),
+        plan: plan.clone(),
+        host,
+        git: std::env::current_dir().ok().and_then(|dir| host::git_state(&dir)),
+        notes: Vec::new(),
+    };
+    let writer = match &args.out {
+        Some(dir) => RunWriter::create_at(dir, manifest)?,
+        None => RunWriter::create(&args.results, manifest)?,
+    };
+    let dir = writer.dir().to_owned();
+    let mut recording = Recording { writer, trial: None, progress: Progress::new(&plan, *terminal) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let interrupt = signals::count()?;
+        let program = std::env::current_exe()?;
+        Ok::<_, std::io::Error>(run_plan(&plan, program, limits, interrupt, &mut recording).await)
+    })?;
+    recording.progress.finish();
+    let (status, reason) = match &ended {
+        Ok(RunEnd::Complete) => (RunStatus::Complete, None),
+        Ok(RunEnd::Interrupted) => (RunStatus::Partial, Some("interrupted by a signal".to_owned())),
+        Err(e) => (RunStatus::Partial, Some(e.to_string())),
+    };
+    recording.writer.finish(status, reason)?;
+    match ended {
+        Ok(_) => report::report(&dir, args.json, terminal),
+        Err(RunError::Aborted) => Err(Failure {
+            code: End::NotValid,
+            words: format!("ended at once, as asked; what there is lies in {}", dir.display()),
+        }),
+        Err(e) => {
+            terminal.remark(&format!("what was measured before lies in {}", dir.display()));
+            Err(Failure::usage(e))
+        }
+    }
+}
+
+/// Says what is about to happen, and how long it takes.
+fn announce(plan: &Plan, terminal: &Terminal) {
+    let quick = if plan.quick { " (quick: a smoke run, not a measurement)" } else { "" };
+    terminal.remark(&plan.question.escape_debug().to_string());
+    let trials = plan.cells.len() * plan.repeats as usize;
+    terminal.remark(&format!("{trials} trials, {} at least{quick}", minutes(plan.least_duration())));
+    for cell in &plan.cells {
+        if let TargetPlan::Address(address) = &cell.target {
+            terminal.warning(&format!(
+                "{}: {} connections go to {}",
+                cell.id,
+                cell.load.connections,
+                address.escape_debug()
+            ));
+        }
+    }
+}
+
+/// Hands everything on to the run directory and to the screen.
+struct Recording {
+    writer: RunWriter,
+    trial: Option<TrialWriter>,
+    progress: Progress,
+}
+
+impl Observer for Recording {
+    fn trial_started(&mut self, trial: TrialId) -> Result<(), ObserverError> {
+        self.trial = Some(self.writer.begin_trial(trial.index, trial.repeat, trial.cell_index)?);
+        self.progress.trial_started(trial);
+        Ok(())
+    }
+
+    fn phase(&mut self, phase: Phase, at_most: Duration) {
+        self.progress.phase(phase, at_most);
+    }
+
+    fn interval(&mut self, interval: &Interval) -> Result<(), ObserverError> {
+        if let Some(trial) = &mut self.trial {
+            trial.interval(interval)?;
+        }
+        self.progress.interval(interval);
+        Ok(())
+    }
+
+    fn events(&mut self, events: &[ConnectionEvent]) -> Result<(), ObserverError> {
+        if let Some(trial) = &mut self.trial {
+            trial.events(events)?;
+        }
+        Ok(())
+    }
+
+    fn trial_finished(&mut self, summary: &TrialSummary, server: Option<&ServerStats>) -> Result<(), ObserverError> {
+        if let Some(trial) = self.trial.take() {
+            trial.finish(summary.clone(), server.map(serde_json::to_value).transpose()?)?;
+        }
+        self.progress.trial_finished(summary);
+        Ok(())
+    }
+}

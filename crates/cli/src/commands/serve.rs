@@ -1,0 +1,60 @@
+//! `pushmark serve`: the reference server.
+
+use std::io::Read;
+
+use pushmark_server::{Config, Injection, Server};
+use pushmark_transport::control::READY;
+
+use crate::args::{ServeArgs, WhenFull};
+use crate::exit::{End, Outcome};
+use crate::signals;
+use crate::terminal::Terminal;
+
+pub(crate) fn run(args: &ServeArgs) -> Outcome {
+    let threads = args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let config = Config {
+        listen: args.listen,
+        threads,
+        outbox_messages: args.outbox as usize,
+        when_full: match args.when_full {
+            WhenFull::DropOldest => pushmark_transport::WhenFull::DropOldest,
+            WhenFull::DropNewest => pushmark_transport::WhenFull::DropNewest,
+            WhenFull::Disconnect => pushmark_transport::WhenFull::Disconnect,
+        },
+        max_sessions: args.max_sessions as usize,
+        inject: Injection {
+            delay: args.inject.inject_delay_ms,
+            drop: args.inject.inject_drop.iter().copied().collect(),
+            duplicate: args.inject.inject_duplicate.iter().copied().collect(),
+            swap: args.inject.inject_swap.iter().copied().collect(),
+        },
+        ..Config::default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (input_ended, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+    if args.exit_with_stdin {
+        std::thread::spawn(move || {
+            // Whatever is said is ignored; only the end matters, and an error is an end.
+            let mut nothing = [0u8; 256];
+            while std::io::stdin().read(&mut nothing).is_ok_and(|n| n > 0) {}
+            drop(input_ended);
+        });
+    } else {
+        std::mem::forget(input_ended);
+    }
+    runtime.block_on(async {
+        let mut stop = signals::count()?;
+        let server = Server::start(config)?;
+        Terminal::result(&format!("{READY}{}\n", server.address()));
+        tokio::select! {
+            _ = stop.changed() => {}
+            _ = ended.recv() => {}
+        }
+        // A second signal does not wait for sessions to end.
+        tokio::select! {
+            stopped = tokio::task::spawn_blocking(move || server.stop()) => stopped??,
+            _ = stop.changed() => {}
+        }
+        Ok(End::Fine)
+    })
+}

@@ -1,0 +1,174 @@
+//! What a coordinator and a worker process say to each other: JSON lines on stdin and stdout.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Phase, Rate, Schedule};
+use pushmark_scenario::plan::{self, Deadlines, Workload};
+use pushmark_transport::Kind;
+use serde::{Deserialize, Serialize};
+
+/// The first line to a worker process: what it shall do in one trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Goes into every stamp; other runs' messages are foreign.
+    pub run: u32,
+    /// The transport's name in the registry.
+    pub transport: String,
+    /// The server; unused by transports that need none.
+    pub address: SocketAddr,
+    /// The sessions of this process, of `total_sessions` in all.
+    pub sessions: Range<u32>,
+    /// Sessions of the whole trial.
+    pub total_sessions: u32,
+    /// How connections arrive.
+    pub arrival: plan::Arrival,
+    /// What they do.
+    pub workload: Workload,
+    /// Same seed, same schedules.
+    pub seed: u64,
+    /// Worker threads.
+    pub threads: u32,
+    /// Deadlines of the steps.
+    pub deadlines: Deadlines,
+    /// When the ramp begins; intervals are counted from here.
+    pub open_at: Nanos,
+}
+
+/// Later lines to a worker process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// The load begins.
+    Begin(Begin),
+    /// The load ends; what is in flight may still arrive.
+    Stop(Stop),
+}
+
+/// When the load runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begin {
+    /// Warm-up begins.
+    pub start: Nanos,
+    /// The measured window.
+    pub measured: Range<Nanos>,
+    /// What the server publishes (push).
+    pub published: Option<Schedule>,
+}
+
+/// How the load ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Nothing was intended at or after this instant: the end of the measured window, or earlier.
+    pub at: Nanos,
+    /// How many messages the server published in all (push).
+    pub published: Option<u64>,
+    /// The drain ends by then.
+    pub drain_end: Nanos,
+}
+
+/// Lines from a worker process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Report {
+    /// It is there.
+    Hello {
+        /// Resident memory before the first connection, in bytes.
+        rss_bytes: u64,
+    },
+    /// Every connection attempt of the ramp has an outcome.
+    Opened {
+        /// Usable sessions.
+        established: u32,
+        /// Failed attempts.
+        failed: u32,
+    },
+    /// About a second.
+    Interval(Interval),
+    /// What became of connections.
+    Events(Vec<ConnectionEvent>),
+    /// The worker has ended.
+    Done(Box<Totals>),
+}
+
+/// A worker process's totals.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
+    /// Delivery accounting over the measured window.
+    pub books: Books,
+    /// Payload bytes of deliveries in the measured window.
+    pub measured_payload_bytes: u64,
+    /// Sessions that ended before the drain.
+    pub ended_early: u64,
+    /// Samples that ran backwards in time.
+    pub negative_samples: u64,
+    /// Connections that the schedule asked for (connect).
+    pub opens_scheduled: u64,
+    /// Of those, not begun because too many were open (connect).
+    pub opens_skipped: u64,
+    /// User CPU in the measured window, in nanoseconds.
+    pub cpu_user_ns: u64,
+    /// System CPU in the measured window, in nanoseconds.
+    pub cpu_system_ns: u64,
+    /// Resident memory at the end of the measured window, in bytes.
+    pub rss_bytes: u64,
+    /// The busiest worker thread's CPU over the measured window.
+    pub busiest_thread: f64,
+}
+
+impl Totals {
+    /// Adds another worker's totals; the busiest thread is the busier of both.
+    pub fn merge(&mut self, other: &Totals) {
+        self.books.merge(&other.books);
+        self.measured_payload_bytes += other.measured_payload_bytes;
+        self.ended_early += other.ended_early;
+        self.negative_samples += other.negative_samples;
+        self.opens_scheduled += other.opens_scheduled;
+        self.opens_skipped += other.opens_skipped;
+        self.cpu_user_ns += other.cpu_user_ns;
+        self.cpu_system_ns += other.cpu_system_ns;
+        self.rss_bytes += other.rss_bytes;
+        self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
+    }
+}
+
+impl Begin {
+    /// The phase that `now` lies in.
+    pub fn phase_at(&self, now: Nanos) -> Phase {
+        if now < self.start {
+            Phase::Ramp
+        } else if now < self.measured.start {
+            Phase::WarmUp
+        } else if now < self.measured.end {
+            Phase::Measure
+        } else {
+            Phase::Drain
+        }
+    }
+}
+
+/// The message schedule of stream `stream` over `span`, or of connection opens.
+pub fn schedule(rate: plan::Rate, pattern: plan::Pattern, span: Range<Nanos>, seed: u64, stream: u32, staggered: bool) -> Schedule {
+    Schedule {
+        start: span.start,
+        end: span.end,
+        rate: Rate { count: rate.count, per_ns: u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX) },
+        pattern: match pattern {
+            plan::Pattern::Uniform => pushmark_measure::Pattern::Uniform,
+            plan::Pattern::Poisson => pushmark_measure::Pattern::Poisson,
+            plan::Pattern::Bursts { size } => pushmark_measure::Pattern::Bursts { size },
+        },
+        seed,
+        stream,
+        staggered,
+    }
+}
+
+/// The transports' word for a plan's encoding.
+pub fn kind(encoding: plan::Encoding) -> Kind {
+    match encoding {
+        plan::Encoding::Text => Kind::Text,
+        plan::Encoding::Binary => Kind::Binary,
+    }
+}

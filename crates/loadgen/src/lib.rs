@@ -1,0 +1,19 @@
+//! The load generator: sessions in workers, workers in processes, and the trial that conducts them.
+//!
+//! ```text
+//! trial (coordinator) ── stdin/stdout, JSON lines ── worker process ── bounded channel ── worker threads ── sessions
+//! ```
+//! Every trial gets fresh processes, on both sides: memory and CPU are charged to the right side and the right trial.
+
+pub mod assignment;
+pub mod embedded;
+pub mod merge;
+pub mod preflight;
+pub mod process;
+pub mod run;
+mod session;
+mod summary;
+pub mod trial;
+pub mod worker;
+
+pub use run::{Interrupt, Observer, RunError, run_plan};

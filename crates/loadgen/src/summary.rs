@@ -1,0 +1,144 @@
+//! From what a trial saw to its summary: books closed, both sides' costs, the host's load.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use pushmark_measure::{Cost, Counters, Histograms, Metric, Nanos, Schedule, TrialSummary};
+use pushmark_scenario::plan::{Cell, Workload};
+use pushmark_transport::control::ServerStats;
+
+use crate::assignment::Totals;
+
+/// The host's processor time so far, in ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HostCpu {
+    total: u64,
+    idle: u64,
+    steal: u64,
+}
+
+impl HostCpu {
+    pub(crate) fn read() -> Option<Self> {
+        use procfs::CurrentSI;
+        let cpu = procfs::KernelStats::current().ok()?.total;
+        let idle = cpu.idle + cpu.iowait.unwrap_or(0);
+        let steal = cpu.steal.unwrap_or(0);
+        let busy = cpu.user + cpu.nice + cpu.system + cpu.irq.unwrap_or(0) + cpu.softirq.unwrap_or(0);
+        Some(Self { total: busy + idle + steal, idle, steal })
+    }
+
+    /// Shares of the time since `earlier`: in use by anyone on this host, and taken by others.
+    fn shares_since(self, earlier: Self) -> Option<(f64, f64)> {
+        let total = self.total.checked_sub(earlier.total).filter(|t| *t > 0)? as f64;
+        let idle = self.idle.saturating_sub(earlier.idle) as f64;
+        let steal = self.steal.saturating_sub(earlier.steal) as f64;
+        Some(((total - idle - steal).max(0.0) / total, steal / total))
+    }
+}
+
+/// All that a trial saw.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) threads: u32,
+    pub(crate) counters: Counters,
+    pub(crate) histograms: Histograms,
+    pub(crate) totals: Option<Totals>,
+    pub(crate) generator_rss_before: u64,
+    pub(crate) server_before: Option<ServerStats>,
+    pub(crate) server_start: Option<ServerStats>,
+    pub(crate) server_end: Option<ServerStats>,
+    pub(crate) host_start: Option<HostCpu>,
+    pub(crate) host_end: Option<HostCpu>,
+    pub(crate) measured: Duration,
+    /// What was published, as it ended, and the planned measured window.
+    pub(crate) schedule: Option<(Schedule, Range<Nanos>)>,
+    pub(crate) lost_workers: u64,
+    pub(crate) partial: bool,
+}
+
+/// The summary of a trial of `cell`.
+pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
+    let totals = facts.totals.clone().unwrap_or_default();
+    let mut books = totals.books.clone();
+    let mut imbalances = Vec::new();
+    let quantile = |metric, q| facts.histograms.get(metric).and_then(|h| h.quantile(q));
+    let latency_count = facts.histograms.count(Metric::Latency);
+    let expects_messages = matches!(cell.workload, Workload::Push(_) | Workload::Echo(_));
+
+    if let Some((schedule, window)) = &facts.schedule {
+        books.scheduled = schedule.count_before(window.end) - schedule.count_before(window.start);
+        // A publication within the load generator is on time by construction; a server tells what it published.
+        books.sent = facts.server_end.as_ref().map_or(books.scheduled, |s| s.published_measured);
+        books.not_sent = books.scheduled.saturating_sub(books.sent);
+    }
+    if let (Some(before), Some(end)) = (&facts.server_before, &facts.server_end) {
+        let dropped = end.dropped.saturating_sub(before.dropped);
+        let undelivered = end.undelivered.saturating_sub(before.undelivered);
+        books.lost_dropped_by_server = books.lost.min(dropped + undelivered);
+        let offered = end.offered_measured.saturating_sub(before.offered_measured);
+        let all_there = totals.ended_early == 0 && facts.lost_workers == 0;
+        if facts.schedule.is_some() && all_there && offered != books.expected {
+            imbalances.push(format!(
+                "the server offered {offered} deliveries to its sessions, the load generator expected {}",
+                books.expected
+            ));
+        }
+    }
+    books.foreign = facts.counters.foreign;
+    if facts.lost_workers == 0 && expects_messages {
+        imbalances.extend(books.imbalances(latency_count));
+    }
+    if facts.lost_workers > 0 {
+        imbalances.push(format!("{} load generator processes died and took their books with them", facts.lost_workers));
+    }
+    if facts.counters.attempted != facts.counters.established + facts.counters.failed && !facts.partial {
+        let Counters { attempted, established, failed, .. } = &facts.counters;
+        imbalances.push(format!("{attempted} connections attempted, but {established} established + {failed} failed"));
+    }
+
+    let host = facts.host_start.zip(facts.host_end).and_then(|(start, end)| end.shares_since(start));
+    let workers_can_use = facts.threads.max(1);
+    TrialSummary {
+        sessions_planned: match cell.workload {
+            Workload::Connect { .. } => totals.opens_scheduled,
+            _ => u64::from(cell.load.connections),
+        },
+        expects_messages,
+        generator_sends: matches!(cell.workload, Workload::Echo(_)),
+        measured: facts.measured,
+        books,
+        imbalances,
+        measured_payload_bytes: totals.measured_payload_bytes,
+        sessions_ended_early: totals.ended_early,
+        negative_samples: totals.negative_samples,
+        out_of_range: facts.histograms.get(Metric::Latency).map_or(0, |h| h.out_of_range()),
+        generator: Cost {
+            cpu_user_ns: Some(totals.cpu_user_ns),
+            cpu_system_ns: Some(totals.cpu_system_ns),
+            rss_before_bytes: Some(facts.generator_rss_before),
+            rss_after_bytes: Some(totals.rss_bytes),
+        },
+        server: server_cost(&facts),
+        generator_busy_share: (totals.busiest_thread > 0.0 && workers_can_use > 0).then_some(totals.busiest_thread),
+        host_busy_share: host.map(|(busy, _)| busy),
+        host_steal_share: host.map(|(_, steal)| steal),
+        latency_p99_ns: quantile(Metric::Latency, 0.99),
+        send_delay_p99_ns: quantile(Metric::SendDelay, 0.99),
+        interval_gaps: 0,
+        partial: facts.partial,
+        counters: facts.counters,
+    }
+}
+
+fn server_cost(facts: &Facts) -> Cost {
+    let between = |field: fn(&ServerStats) -> u64| {
+        let (start, end) = (facts.server_start.as_ref()?, facts.server_end.as_ref()?);
+        Some(field(end).saturating_sub(field(start)))
+    };
+    Cost {
+        cpu_user_ns: between(|s| s.cpu_user_ns),
+        cpu_system_ns: between(|s| s.cpu_system_ns),
+        rss_before_bytes: facts.server_before.as_ref().map(|s| s.rss_bytes),
+        rss_after_bytes: facts.server_end.as_ref().map(|s| s.rss_bytes),
+    }
+}

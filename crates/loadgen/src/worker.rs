@@ -1,0 +1,568 @@
+//! A worker: one thread, one current-thread runtime, its sessions, and one recorder.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use pushmark_measure::{
+    Books, ConnectionEvent, EventKind, Interval, Metric, Nanos, Phase, Recorder, Schedule, clock,
+};
+use pushmark_scenario::plan::{Pattern, Workload};
+use pushmark_transport::registry::{WithConnector, with_connector};
+use pushmark_transport::seam::{Connected, Connector, Target, Tx};
+use pushmark_transport::stamp::Template;
+use pushmark_transport::timer::Timer;
+use pushmark_transport::{Message, Stamp, null, registry};
+use tokio::sync::{Notify, watch};
+
+use crate::assignment::{Assignment, Begin, Stop, Totals, kind, schedule};
+use crate::session::{self, SessionState};
+
+/// What the coordinator has said so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Control {
+    /// The load begins.
+    pub begin: Option<Begin>,
+    /// The load ends.
+    pub stop: Option<Stop>,
+    /// The coordinator is gone or wants an end at once.
+    pub abort: bool,
+}
+
+/// What a worker thread tells its process.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FromWorker {
+    /// Every attempt of the ramp has an outcome: established, failed.
+    Opened(u32, u32),
+    /// About a second.
+    Interval(Interval),
+    /// What became of connections.
+    Events(Vec<ConnectionEvent>),
+    /// The worker has ended; CPU and memory are its process's to add.
+    Done(Box<Totals>),
+}
+
+/// Why a worker could not work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// No such transport.
+    #[error("there is no transport called “{0}”")]
+    UnknownTransport(String),
+    /// The thread's runtime or timer could not be made.
+    #[error("a worker could not start: {0}")]
+    Start(#[from] std::io::Error),
+    /// Whoever listened is gone.
+    #[error("the coordinator is gone")]
+    Orphaned,
+}
+
+/// A one-way switch that tasks wait for.
+#[derive(Default)]
+pub(crate) struct Switch {
+    on: Cell<bool>,
+    notify: Notify,
+}
+
+impl Switch {
+    pub(crate) fn switch_on(&self) {
+        self.on.set(true);
+        self.notify.notify_waiters();
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        while !self.on.get() {
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// Counts of the measured window that no single session keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) reordered: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) late: u64,
+    pub(crate) payload_bytes: u64,
+}
+
+/// What the sessions of one worker share. Never leaves its thread.
+pub(crate) struct Context {
+    pub(crate) assignment: Assignment,
+    pub(crate) run: u32,
+    pub(crate) timer: Timer,
+    pub(crate) recorder: RefCell<Recorder>,
+    pub(crate) closing: Switch,
+    /// Nothing is intended at or after this instant.
+    pub(crate) load_end: Cell<Nanos>,
+    pub(crate) corrupt: Cell<u64>,
+    control: watch::Receiver<Control>,
+    target: Target,
+    measured: Cell<Measured>,
+    events: RefCell<Vec<ConnectionEvent>>,
+    /// Attempts that have an outcome: established, failed.
+    outcomes: Cell<(u32, u32)>,
+    open: Cell<u64>,
+    resolved: Notify,
+}
+
+impl Context {
+    pub(crate) async fn begin(&self) -> Begin {
+        let mut control = self.control.clone();
+        loop {
+            if let Some(begin) = control.borrow_and_update().begin.clone() {
+                return begin;
+            }
+            if control.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub(crate) fn count(&self, measured: bool, change: impl FnOnce(&mut Measured)) {
+        if measured {
+            let mut counts = self.measured.get();
+            change(&mut counts);
+            self.measured.set(counts);
+        }
+    }
+
+    pub(crate) fn session_ended(&self) {
+        self.open.set(self.open.get() - 1);
+    }
+
+    pub(crate) fn event(&self, session: u32, kind: EventKind, detail: String) {
+        let mut recorder = self.recorder.borrow_mut();
+        let counter = match kind {
+            EventKind::Established => &mut recorder.counters.established,
+            EventKind::Failed => &mut recorder.counters.failed,
+            EventKind::ClosedByUs => &mut recorder.counters.closed_by_us,
+            EventKind::ClosedByPeer => &mut recorder.counters.closed_by_peer,
+            EventKind::Dropped => &mut recorder.counters.dropped,
+        };
+        *counter += 1;
+        self.events.borrow_mut().push(ConnectionEvent { at: clock::now(), session, kind, detail });
+    }
+
+    /// Opens one session and records how long it took, or why it failed.
+    /// Only attempts of the measured window are timed when the window is what is asked for (`timed`).
+    pub(crate) async fn connect<C: Connector>(
+        &self,
+        connector: &C,
+        session: u32,
+        timed: bool,
+    ) -> Option<Connected<C::Tx, C::Rx>> {
+        self.recorder.borrow_mut().counters.attempted += 1;
+        let result = connector.connect(&self.target).await;
+        let (established, failed) = self.outcomes.get();
+        let connected = match result {
+            Ok(connected) => {
+                let times = connected.times;
+                if timed {
+                    let mut recorder = self.recorder.borrow_mut();
+                    recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
+                    recorder.record_connect(Metric::TcpConnectTime, times.tcp_connected.since(times.started));
+                }
+                self.outcomes.set((established + 1, failed));
+                self.open.set(self.open.get() + 1);
+                let took_us = times.usable.since(times.started) / 1_000;
+                self.event(session, EventKind::Established, format!("{took_us} us"));
+                Some(connected)
+            }
+            Err(e) => {
+                self.outcomes.set((established, failed + 1));
+                self.event(session, EventKind::Failed, e.to_string());
+                None
+            }
+        };
+        self.resolved.notify_one();
+        connected
+    }
+}
+
+/// Runs worker number `thread` of its process to the end of the trial.
+///
+/// # Errors
+/// When the worker cannot start, or nobody listens to it any more.
+pub fn run(
+    assignment: Assignment,
+    thread: u32,
+    control: watch::Receiver<Control>,
+    out: SyncSender<FromWorker>,
+) -> Result<(), WorkerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    let transport = assignment.transport.clone();
+    let task = Task { assignment, thread, control, out };
+    local.block_on(&runtime, async move {
+        match with_connector(&transport, task) {
+            Ok(work) => work.await,
+            Err(_) => Err(WorkerError::UnknownTransport(transport)),
+        }
+    })
+}
+
+struct Task {
+    assignment: Assignment,
+    thread: u32,
+    control: watch::Receiver<Control>,
+    out: SyncSender<FromWorker>,
+}
+
+impl WithConnector for Task {
+    type Output = std::pin::Pin<Box<dyn Future<Output = Result<(), WorkerError>>>>;
+
+    fn with<C: Connector>(self, connector: C) -> Self::Output {
+        Box::pin(work(self, connector))
+    }
+}
+
+async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError> {
+    let Task { assignment, thread, control, out } = task;
+    let in_process = registry::row(&assignment.transport).is_some_and(|row| row.in_process);
+    let peer = null::Peer::default();
+    let deadlines = assignment.deadlines;
+    let context = Rc::new(Context {
+        run: assignment.run,
+        timer: Timer::start()?,
+        recorder: RefCell::new(Recorder::new(assignment.open_at)),
+        closing: Switch::default(),
+        load_end: Cell::new(Nanos::MAX),
+        corrupt: Cell::new(0),
+        control: control.clone(),
+        target: Target {
+            address: assignment.address,
+            sends: matches!(assignment.workload, Workload::Echo(_)),
+            connect_deadline: deadlines.connect,
+            open_deadline: deadlines.open,
+            max_message_bytes: largest_message(&assignment.workload),
+            in_process: in_process.then(|| peer.clone()),
+        },
+        measured: Cell::default(),
+        events: RefCell::default(),
+        outcomes: Cell::default(),
+        open: Cell::new(0),
+        resolved: Notify::new(),
+        assignment,
+    });
+
+    let reporting = tokio::task::spawn_local(report_intervals(context.clone(), out.clone()));
+    let mut worker = Worker { context, thread, control, out, sessions: Vec::new(), tasks: Vec::new() };
+    let totals = worker.run(connector, in_process.then_some(peer)).await?;
+    reporting.abort();
+    worker.flush(Phase::Drain)?;
+    worker.tell(FromWorker::Done(Box::new(totals)))
+}
+
+struct Worker {
+    context: Rc<Context>,
+    thread: u32,
+    control: watch::Receiver<Control>,
+    out: SyncSender<FromWorker>,
+    sessions: Vec<Rc<SessionState>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Worker {
+    async fn run<C: Connector>(&mut self, connector: C, peer: Option<null::Peer>) -> Result<Totals, WorkerError> {
+        let connects = match self.context.assignment.workload {
+            Workload::Connect { rate } => Some(rate),
+            Workload::Push(_) | Workload::Echo(_) => None,
+        };
+        if connects.is_none() {
+            self.open_all(&connector).await?;
+        } else {
+            self.tell(FromWorker::Opened(0, 0))?;
+        }
+        let Some(begin) = self.wait_for(|c| c.begin.clone()).await else { return Ok(Totals::default()) };
+        self.context.recorder.borrow_mut().set_window(begin.measured.clone());
+        self.context.load_end.set(begin.measured.end);
+        let mut opens = None;
+        if let Some(rate) = connects {
+            let threads = self.context.assignment.threads.max(1);
+            let share = pushmark_scenario::plan::Rate { count: rate.count, per: rate.per * threads };
+            let span = begin.start..begin.measured.end;
+            let plan = schedule(share, Pattern::Uniform, span, self.context.assignment.seed, self.thread, true);
+            opens = Some(tokio::task::spawn_local(open_and_close(self.context.clone(), connector, plan, begin.clone())));
+        } else if let (Some(peer), Some(plan)) = (&peer, &begin.published) {
+            tokio::task::spawn_local(publish_in_process(self.context.clone(), peer.clone(), plan.clone()));
+        }
+
+        let busy = self.thread_busy(&begin).await;
+        let Some(stop) = self.wait_for(|c| c.stop.clone()).await else { return Ok(Totals::default()) };
+        self.context.load_end.set(stop.at);
+        self.drain(&begin, &stop).await;
+        let mut totals = self.totals(&begin, &stop);
+        totals.busiest_thread = busy;
+        if let Some(opens) = opens
+            && let Ok((scheduled, skipped)) = opens.await
+        {
+            (totals.opens_scheduled, totals.opens_skipped) = (scheduled, skipped);
+        }
+        self.close_all().await;
+        Ok(totals)
+    }
+
+    /// Starts every session of this thread and waits until each attempt has an outcome.
+    async fn open_all<C: Connector>(&mut self, connector: &C) -> Result<(), WorkerError> {
+        let a = &self.context.assignment;
+        for index in a.sessions.clone().filter(|i| i % a.threads.max(1) == self.thread) {
+            let open_at = a.open_at + a.arrival.offset(index, a.total_sessions);
+            let state = Rc::new(SessionState::new(index));
+            self.sessions.push(state.clone());
+            let session = session::run(self.context.clone(), state, connector.clone(), open_at);
+            self.tasks.push(tokio::task::spawn_local(session));
+        }
+        let planned = self.sessions.len() as u32;
+        let mut control = self.control.clone();
+        loop {
+            let (established, failed) = self.context.outcomes.get();
+            if established + failed >= planned {
+                return self.tell(FromWorker::Opened(established, failed));
+            }
+            tokio::select! {
+                () = self.context.resolved.notified() => {}
+                ended = control.wait_for(|c| c.abort || c.stop.is_some()) => {
+                    return ended.map(drop).map_err(|_| WorkerError::Orphaned);
+                }
+            }
+        }
+    }
+
+    /// Waits for the coordinator; `None` when it wants an end instead.
+    async fn wait_for<T>(&mut self, what: impl Fn(&Control) -> Option<T>) -> Option<T> {
+        loop {
+            {
+                let control = self.control.borrow_and_update();
+                if control.abort {
+                    return None;
+                }
+                if let Some(value) = what(&control) {
+                    return Some(value);
+                }
+                // A load that never began has no end to wait for.
+                if control.stop.is_some() {
+                    return None;
+                }
+            }
+            if self.control.changed().await.is_err() {
+                return None;
+            }
+        }
+    }
+
+    /// Waits for the end of the measured window; gives this thread's CPU share in it.
+    async fn thread_busy(&mut self, begin: &Begin) -> f64 {
+        let timer = self.context.timer.clone();
+        let window = async {
+            timer.until(begin.measured.start).await;
+            let (cpu, at) = (clock::thread_cpu_ns(), clock::now());
+            timer.until(begin.measured.end).await;
+            (clock::thread_cpu_ns() - cpu) as f64 / clock::now().since(at).max(1) as f64
+        };
+        tokio::select! {
+            busy = window => busy,
+            _ = self.control.wait_for(|c| c.abort || c.stop.is_some()) => 0.0,
+        }
+    }
+
+    /// Until every session has all it can expect, or the drain is over.
+    async fn drain(&self, begin: &Begin, stop: &Stop) {
+        loop {
+            let complete = self.sessions.iter().all(|s| self.outstanding(s, begin, stop) == 0);
+            if complete || clock::now() >= stop.drain_end || self.control.borrow().abort {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Messages that this session may still receive.
+    fn outstanding(&self, state: &SessionState, begin: &Begin, stop: &Stop) -> u64 {
+        if !state.established.get() || state.ended_at.get().is_some() {
+            return 0;
+        }
+        match &begin.published {
+            Some(published) => {
+                let all = stop.published.unwrap_or(u64::MAX).min(published.count_before(stop.at));
+                state.tracker.borrow().missing_in(0..all)
+            }
+            None => {
+                let Some(range) = self.measured_range(state, begin, stop) else { return 0 };
+                state.sent_measured.get().saturating_sub(state.tracker.borrow().seen_in(range))
+            }
+        }
+    }
+
+    /// Sequence numbers of the measured window in the stream that `state` takes part in.
+    fn measured_range(&self, state: &SessionState, begin: &Begin, stop: &Stop) -> Option<std::ops::Range<u64>> {
+        let a = &self.context.assignment;
+        let plan: Schedule = match (&a.workload, &begin.published) {
+            (Workload::Echo(m), _) => {
+                let span = begin.start..begin.measured.end;
+                schedule(m.rate, m.pattern, span, a.seed, state.index, true)
+            }
+            (_, Some(published)) => published.clone(),
+            _ => return None,
+        };
+        let end = plan.count_before(stop.at.min(begin.measured.end)).min(stop.published.unwrap_or(u64::MAX));
+        Some(plan.count_before(begin.measured.start).min(end)..end)
+    }
+
+    fn totals(&self, begin: &Begin, stop: &Stop) -> Totals {
+        let mut books = Books::default();
+        let mut ended_early = 0;
+        // The same for all sessions of a publication, and not free for every pattern.
+        let shared = begin.published.as_ref().and_then(|p| {
+            let state = self.sessions.first()?;
+            Some((p, self.measured_range(state, begin, stop)?))
+        });
+        for state in &self.sessions {
+            ended_early += u64::from(state.ended_at.get().is_some());
+            let tracker = state.tracker.borrow();
+            books.overflowed_trackers += u64::from(tracker.overflowed());
+            if let Some((published, range)) = &shared {
+                if !state.established.get() {
+                    continue;
+                }
+                // A session that ended could expect only what was published while it was there.
+                let end = state.ended_at.get().map_or(range.end, |at| published.count_before(at).min(range.end));
+                let seen = tracker.seen_in(range.clone());
+                let expected = end.saturating_sub(range.start).max(seen);
+                books.expected += expected;
+                books.delivered_once += seen;
+                books.lost += expected - seen;
+            } else if let Some(range) = self.measured_range(state, begin, stop) {
+                let sent = state.sent_measured.get();
+                let seen = tracker.seen_in(range.clone());
+                let scheduled = range.end - range.start;
+                books.scheduled += scheduled;
+                books.sent += sent;
+                books.not_sent += scheduled.saturating_sub(sent);
+                books.expected += sent;
+                books.delivered_once += seen;
+                books.lost += sent.saturating_sub(seen);
+            }
+        }
+        let measured = self.context.measured.get();
+        books.duplicated = measured.duplicated;
+        books.reordered = measured.reordered;
+        books.late = measured.late;
+        books.corrupt = self.context.corrupt.get();
+        Totals {
+            books,
+            measured_payload_bytes: measured.payload_bytes,
+            ended_early,
+            negative_samples: self.context.recorder.borrow().negative(),
+            ..Totals::default()
+        }
+    }
+
+    async fn close_all(&mut self) {
+        self.context.closing.switch_on();
+        // Each close has its own deadline; those still connecting are cut off.
+        let deadline = self.context.assignment.deadlines.close + Duration::from_millis(500);
+        let all = async {
+            for task in &mut self.tasks {
+                let _ = task.await;
+            }
+        };
+        let _ = tokio::time::timeout(deadline, all).await;
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+
+    fn tell(&self, message: FromWorker) -> Result<(), WorkerError> {
+        self.out.send(message).map_err(|_| WorkerError::Orphaned)
+    }
+
+    fn flush(&self, phase: Phase) -> Result<(), WorkerError> {
+        flush(&self.context, phase, &self.out)
+    }
+}
+
+fn largest_message(workload: &Workload) -> usize {
+    // Room for what a server wraps around our payload; a peer that sends more than that is cut off.
+    match workload {
+        Workload::Push(m) | Workload::Echo(m) => 2 * m.payload_bytes as usize + 64 * 1024,
+        Workload::Connect { .. } => 64 * 1024,
+    }
+}
+
+fn flush(context: &Context, phase: Phase, out: &SyncSender<FromWorker>) -> Result<(), WorkerError> {
+    let mut interval = context.recorder.borrow_mut().take(phase, clock::now());
+    interval.counters.open_sessions = context.open.get();
+    let events = std::mem::take(&mut *context.events.borrow_mut());
+    if !events.is_empty() {
+        out.send(FromWorker::Events(events)).map_err(|_| WorkerError::Orphaned)?;
+    }
+    out.send(FromWorker::Interval(interval)).map_err(|_| WorkerError::Orphaned)
+}
+
+/// Cuts an interval each second, counted from the start of the ramp.
+async fn report_intervals(context: Rc<Context>, out: SyncSender<FromWorker>) {
+    let mut end = context.assignment.open_at;
+    loop {
+        end = end + Duration::from_secs(1);
+        context.timer.until(end).await;
+        let phase = {
+            let control = context.control.borrow();
+            control.begin.as_ref().map_or(Phase::Ramp, |b| {
+                let stopped = control.stop.is_some();
+                if stopped { Phase::Drain } else { b.phase_at(clock::now() - Duration::from_millis(1)) }
+            })
+        };
+        if flush(&context, phase, &out).is_err() {
+            return;
+        }
+    }
+}
+
+/// Opens sessions on a schedule and closes each at once; gives how many were scheduled, and how many were not begun
+/// because too many were open.
+async fn open_and_close<C: Connector>(context: Rc<Context>, connector: C, plan: Schedule, begin: Begin) -> (u64, u64) {
+    let cap = u64::from(context.assignment.total_sessions / context.assignment.threads.max(1)).max(1);
+    let (mut scheduled, mut skipped) = (0, 0);
+    let running = Rc::new(Cell::new(0u64));
+    let threads = context.assignment.threads.max(1);
+    let thread = plan.stream;
+    for (index, at) in plan.cursor() {
+        context.timer.until(at).await;
+        if at >= context.load_end.get() {
+            break;
+        }
+        scheduled += 1;
+        if running.get() >= cap {
+            skipped += 1;
+            continue;
+        }
+        running.set(running.get() + 1);
+        let (context, connector, running) = (context.clone(), connector.clone(), running.clone());
+        let session = (index as u32).wrapping_mul(threads).wrapping_add(thread);
+        let timed = begin.measured.contains(&at);
+        tokio::task::spawn_local(async move {
+            if let Some(mut connected) = context.connect(&connector, session, timed).await {
+                let _ = tokio::time::timeout(context.assignment.deadlines.close, connected.tx.close()).await;
+                context.session_ended();
+                context.event(session, EventKind::ClosedByUs, String::new());
+            }
+            running.set(running.get() - 1);
+        });
+    }
+    (scheduled, skipped)
+}
+
+/// Publishes to in-process sessions, in a server's place.
+async fn publish_in_process(context: Rc<Context>, peer: null::Peer, plan: Schedule) {
+    let Workload::Push(messages) = context.assignment.workload.clone() else { return };
+    let kind = kind(messages.encoding);
+    let template = Template::new(kind, messages.payload_bytes as usize);
+    for (sequence, intended) in plan.cursor() {
+        context.timer.until(intended).await;
+        if intended >= context.load_end.get() {
+            return;
+        }
+        let stamp = Stamp { run: context.run, stream: 0, sequence, intended, sent: clock::now() };
+        peer.publish(&Message { kind, payload: template.stamped(&stamp) });
+        tokio::task::yield_now().await;
+    }
+}

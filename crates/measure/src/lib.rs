@@ -1,0 +1,27 @@
+//! What a measurement is: instants, schedules, samples, accounting, histograms, summaries and verdicts.
+//!
+//! Everything here is plain data and pure functions; the single exception is [`clock`], the only place in the
+//! workspace that reads time. Words mean what METHODOLOGY.md says they mean.
+
+pub mod books;
+pub mod clock;
+pub mod event;
+pub mod histogram;
+pub mod interval;
+pub mod recorder;
+pub mod schedule;
+pub mod stats;
+pub mod summary;
+pub mod tracker;
+pub mod verdict;
+
+pub use books::Books;
+pub use clock::Nanos;
+pub use event::{ConnectionEvent, EventKind};
+pub use histogram::Histogram;
+pub use interval::{Counters, Histograms, Interval, Metric, Phase};
+pub use recorder::{Recorder, Sample};
+pub use schedule::{Pattern, Rate, Schedule};
+pub use summary::{Cost, TrialSummary};
+pub use tracker::{Arrival, SequenceTracker};
+pub use verdict::{Finding, Grade, Verdict};

@@ -1,0 +1,94 @@
+//! What one trial came to: the few numbers that tables, charts and verdicts are made of.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::books::Books;
+use crate::interval::Counters;
+
+/// One side's cost over the measured window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// User CPU time in the measured window, in nanoseconds; `None` where it could not be had.
+    pub cpu_user_ns: Option<u64>,
+    /// System CPU time in the measured window, in nanoseconds.
+    pub cpu_system_ns: Option<u64>,
+    /// Resident memory before the first connection, in bytes.
+    pub rss_before_bytes: Option<u64>,
+    /// Resident memory at the end of the measured window, in bytes.
+    pub rss_after_bytes: Option<u64>,
+}
+
+impl Cost {
+    /// User and system CPU per delivery, in microseconds.
+    pub fn cpu_us_per_delivery(&self, deliveries: u64) -> Option<f64> {
+        let ns = self.cpu_user_ns? + self.cpu_system_ns?;
+        (deliveries > 0).then(|| ns as f64 / 1e3 / deliveries as f64)
+    }
+
+    /// Growth of resident memory per session, in bytes.
+    pub fn rss_bytes_per_session(&self, sessions: u64) -> Option<f64> {
+        let growth = self.rss_after_bytes?.saturating_sub(self.rss_before_bytes?);
+        (sessions > 0).then(|| growth as f64 / sessions as f64)
+    }
+}
+
+/// One trial: one variant at one point of a sweep, once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TrialSummary {
+    /// Sessions the plan asked for.
+    pub sessions_planned: u64,
+    /// Whether the workload sends messages at all.
+    pub expects_messages: bool,
+    /// Whether the load generator is the sender (echo), or the server is (push).
+    pub generator_sends: bool,
+    /// Length of the measured window as it really was.
+    pub measured: Duration,
+    /// Delivery accounting over the measured window.
+    pub books: Books,
+    /// Equations that did not hold.
+    pub imbalances: Vec<String>,
+    /// Counts over the whole trial.
+    pub counters: Counters,
+    /// Payload bytes delivered in the measured window.
+    pub measured_payload_bytes: u64,
+    /// Sessions that ended before the drain began, though the plan did not ask for it.
+    pub sessions_ended_early: u64,
+    /// Samples that ran backwards in time.
+    pub negative_samples: u64,
+    /// Samples above the histogram's range.
+    pub out_of_range: u64,
+    /// Cost on the load generator's side.
+    pub generator: Cost,
+    /// Cost on the server's side.
+    pub server: Cost,
+    /// CPU the generator used over what its worker threads could use at most, in the measured window.
+    pub generator_busy_share: Option<f64>,
+    /// Share of the host's processor time that the hypervisor gave to others in the measured window.
+    pub host_steal_share: Option<f64>,
+    /// Share of the host's processor time in use by anyone in the measured window.
+    pub host_busy_share: Option<f64>,
+    /// 99th percentile of the latency, in nanoseconds.
+    pub latency_p99_ns: Option<u64>,
+    /// 99th percentile of the send delay, in nanoseconds.
+    pub send_delay_p99_ns: Option<u64>,
+    /// Intervals a worker should have sent and did not.
+    pub interval_gaps: u64,
+    /// The trial was ended before its time (a signal, or a worker or server that died).
+    pub partial: bool,
+}
+
+impl TrialSummary {
+    /// Deliveries a second in the measured window.
+    pub fn deliveries_per_second(&self) -> f64 {
+        let seconds = self.measured.as_secs_f64();
+        if seconds > 0.0 {
+            self.books.delivered_once as f64 / seconds
+        } else {
+            0.0
+        }
+    }
+}

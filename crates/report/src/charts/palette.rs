@@ -1,0 +1,45 @@
+//! Colours: told apart by colour-blind readers (Okabe and Ito), one for each variant in the plan's order.
+
+use plotters::style::RGBColor;
+
+/// One for each variant; the order is the plan's, so that a variant has one colour in all charts of a run.
+const VARIANTS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(174, 74, 140),
+    RGBColor(86, 160, 211),
+    RGBColor(200, 140, 0),
+    RGBColor(110, 110, 110),
+    RGBColor(90, 60, 30),
+];
+
+/// Titles.
+pub(super) const INK: RGBColor = RGBColor(17, 24, 39);
+/// Labels.
+pub(super) const TEXT: RGBColor = RGBColor(75, 85, 99);
+/// Remarks.
+pub(super) const FAINT: RGBColor = RGBColor(107, 114, 128);
+/// Axes.
+pub(super) const AXIS: RGBColor = RGBColor(156, 163, 175);
+/// Gridlines with a label.
+pub(super) const GRID: RGBColor = RGBColor(226, 230, 236);
+/// Gridlines without.
+pub(super) const MINOR: RGBColor = RGBColor(243, 244, 247);
+/// Phases outside the measured window.
+pub(super) const SHADE: RGBColor = RGBColor(241, 243, 246);
+/// Numbers in doubt.
+pub(super) const SUSPECT: RGBColor = RGBColor(180, 83, 9);
+/// Numbers that are wrong.
+pub(super) const INVALID: RGBColor = RGBColor(185, 28, 28);
+
+/// The colour of the variant in column `index`.
+pub(super) fn variant(index: usize) -> RGBColor {
+    VARIANTS[index % VARIANTS.len()]
+}
+
+/// The same as `#rrggbb`, for the page.
+pub(crate) fn variant_hex(index: usize) -> String {
+    let RGBColor(r, g, b) = variant(index);
+    format!("#{r:02x}{g:02x}{b:02x}")
+}

@@ -1,0 +1,303 @@
+//! The comparison: variants side by side, measure by measure, with the spread between repeats. What every table, chart
+//! and sentence of a report is made of.
+
+mod measures;
+mod quality;
+
+use pushmark_measure::Grade;
+use pushmark_measure::stats::Spread;
+use pushmark_results::run::{Run, RunStatus};
+use pushmark_scenario::plan::{Axis, Cell, Plan, TargetPlan, Workload};
+use serde::Serialize;
+
+pub(crate) use measures::{finished, is_thin};
+pub use quality::{PlacedFinding, Quality};
+
+use crate::escape::{shorten, visible};
+use crate::units::{Quantity, three_digits, whole};
+
+/// The version of [`Comparison`]'s JSON form. It grows whenever a reader could misunderstand the new form.
+pub const COMPARISON_VERSION: u32 = 1;
+
+/// The longest variant's name that is shown whole.
+const LONGEST_LABEL: usize = 24;
+
+/// A run, compared. All strings are free of control characters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Always `pushmark-comparison`.
+    pub format: &'static str,
+    /// [`COMPARISON_VERSION`].
+    pub version: u32,
+    /// The version of pushmark that measured.
+    pub pushmark_version: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The question it answers.
+    pub question: String,
+    /// How the run ended.
+    pub status: RunStatus,
+    /// A smoke run, not a measurement.
+    pub quick: bool,
+    /// What the sessions did.
+    pub workload: WorkloadKind,
+    /// The reference server ran on this machine, beside the load generator.
+    pub embedded_server: bool,
+    /// Repeats planned for each variant at each point.
+    pub repeats: u32,
+    /// What the sweep varies, if the run is a sweep.
+    pub axis: Option<Axis>,
+    /// The columns, in the plan's order.
+    pub variants: Vec<VariantName>,
+    /// The carrier, when all variants share one.
+    pub carrier: Option<String>,
+    /// One for each point of the sweep, ascending; a single one without a sweep.
+    pub points: Vec<Point>,
+    /// How far all of it can be trusted.
+    pub quality: Quality,
+}
+
+/// What the sessions did, without the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadKind {
+    /// The server publishes, all receive.
+    Push,
+    /// Each session sends and gets it back.
+    Echo,
+    /// Sessions open and close; there are no messages.
+    Connect,
+}
+
+/// One variant's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VariantName {
+    /// As shown: the transport alone when all share a carrier.
+    pub label: String,
+    /// The transport.
+    pub transport: String,
+    /// Its carrier.
+    pub carrier: String,
+}
+
+/// All variants at one point of the sweep.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// The swept value; none without a sweep.
+    pub value: Option<f64>,
+    /// The value alone: `1,000`, `4 KiB`. Empty without a sweep.
+    pub short: String,
+    /// The value with what it counts: `1,000 connections`. Empty without a sweep.
+    pub label: String,
+    /// One for each of [`Comparison::variants`].
+    pub columns: Vec<Column>,
+    /// One for each measure that applies.
+    pub rows: Vec<Row>,
+}
+
+/// One variant at one point.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Column {
+    /// The cell's index in the plan; none when the plan has no such pair.
+    pub cell: Option<usize>,
+    /// The worst grade of its finished trials; none when none finished.
+    pub grade: Option<Grade>,
+    /// Trials that finished.
+    pub finished: u32,
+}
+
+/// One measure over all variants.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// The name in files: `latency_ns_p99`.
+    pub key: &'static str,
+    /// Rows that belong together.
+    pub group: &'static str,
+    /// The name within the group.
+    pub name: &'static str,
+    /// What the values are, in the quantity's base unit.
+    pub quantity: Quantity,
+    /// One for each column.
+    pub values: Vec<Value>,
+    /// The column ahead of every other by more than the spread between repeats.
+    pub winner: Option<usize>,
+}
+
+/// What one variant came to in one measure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Value {
+    /// Not measured, or nothing to measure. Never the same as zero.
+    Missing,
+    /// Median, smallest and largest over repeats.
+    Spread {
+        /// The three, and how many repeats.
+        #[serde(flatten)]
+        spread: Spread,
+        /// A repeat had too few samples for a steady value.
+        thin: bool,
+    },
+    /// A count, summed over repeats.
+    Total {
+        /// The sum.
+        total: u64,
+    },
+    /// Part of a whole, of the repeat with the smallest part.
+    Part {
+        /// The part.
+        part: u64,
+        /// The whole.
+        whole: u64,
+    },
+    /// How far the numbers above can be trusted.
+    Graded {
+        /// The worst grade of the repeats.
+        grade: Grade,
+    },
+}
+
+impl Value {
+    /// The spread, when it is one.
+    pub fn spread(&self) -> Option<Spread> {
+        match self {
+            Value::Spread { spread, .. } => Some(*spread),
+            _ => None,
+        }
+    }
+
+    /// The sum, when it is one.
+    pub fn total(&self) -> Option<u64> {
+        match self {
+            Value::Total { total } => Some(*total),
+            _ => None,
+        }
+    }
+}
+
+impl Comparison {
+    /// Compares the variants of `run`.
+    pub fn of(run: &Run) -> Self {
+        let plan = &run.manifest.plan;
+        let carrier = shared_carrier(plan);
+        let mut pairs = Vec::new();
+        for cell in &plan.cells {
+            if !pairs.contains(&&cell.variant) {
+                pairs.push(&cell.variant);
+            }
+        }
+        let variants = pairs.iter().map(|v| VariantName {
+            label: shorten(
+                &visible(&match &carrier {
+                    Some(_) => v.transport.clone(),
+                    None => format!("{}-{}", v.transport, v.carrier),
+                }),
+                LONGEST_LABEL,
+            ),
+            transport: visible(&v.transport),
+            carrier: visible(&v.carrier),
+        });
+        let workload = match plan.cells.first().map(|c| &c.workload) {
+            Some(Workload::Connect { .. }) => WorkloadKind::Connect,
+            Some(Workload::Echo(_)) => WorkloadKind::Echo,
+            Some(Workload::Push(_)) | None => WorkloadKind::Push,
+        };
+        let points = swept_values(plan).into_iter().map(|value| {
+            let cells: Vec<Option<usize>> = pairs
+                .iter()
+                .map(|v| plan.cells.iter().position(|c| &&c.variant == v && same_point(c.point, value)))
+                .collect();
+            let (short, label) = value.map_or_else(Default::default, |v| point_names(plan.axis, v));
+            let columns = cells.iter().map(|cell| measures::column(run, *cell)).collect::<Vec<_>>();
+            let rows = measures::rows(run, &columns, workload);
+            Point { value, short, label, columns, rows }
+        });
+        Comparison {
+            format: "pushmark-comparison",
+            version: COMPARISON_VERSION,
+            pushmark_version: visible(&run.manifest.pushmark_version),
+            scenario: visible(&plan.name),
+            question: visible(&plan.question),
+            status: run.manifest.status,
+            quick: plan.quick,
+            workload,
+            embedded_server: plan.cells.iter().all(|c| c.target == TargetPlan::Embedded),
+            repeats: plan.repeats,
+            axis: plan.axis,
+            points: points.collect(),
+            quality: Quality::of(run),
+            variants: variants.collect(),
+            carrier: carrier.map(|c| visible(&c)),
+        }
+    }
+
+    /// The point where differences show most: the largest.
+    pub fn last_point(&self) -> Option<&Point> {
+        self.points.last()
+    }
+
+    /// Whether it is a sweep of at least two points.
+    pub fn is_sweep(&self) -> bool {
+        self.points.len() > 1
+    }
+}
+
+impl Point {
+    /// The row of measure `key`, if it applies to this run.
+    pub fn row(&self, key: &str) -> Option<&Row> {
+        self.rows.iter().find(|r| r.key == key)
+    }
+}
+
+/// What a sweep varies, in words: the head of a table's first column, or of a chart's axis.
+pub fn axis_name(axis: Option<Axis>) -> &'static str {
+    match axis {
+        Some(Axis::Connections) => "connections",
+        Some(Axis::PayloadBytes) => "payload",
+        Some(Axis::RatePerSecond) => "rate",
+        None => "",
+    }
+}
+
+/// A swept value, alone and with what it counts.
+pub fn point_names(axis: Option<Axis>, value: f64) -> (String, String) {
+    let number = if value.fract() == 0.0 && (0.0..1e15).contains(&value) {
+        whole(value as u64)
+    } else {
+        three_digits(value)
+    };
+    match axis {
+        Some(Axis::PayloadBytes) => {
+            let short = match value {
+                v if v >= 1_048_576.0 && v % 1_048_576.0 == 0.0 => format!("{} MiB", v / 1_048_576.0),
+                v if v >= 1024.0 && v % 1024.0 == 0.0 => format!("{} KiB", v / 1024.0),
+                _ => format!("{number} B"),
+            };
+            (short.clone(), format!("{short} payload"))
+        }
+        Some(Axis::RatePerSecond) => (format!("{number}/s"), format!("{number} messages/s")),
+        Some(Axis::Connections) => (number.clone(), format!("{number} connections")),
+        None => (number.clone(), number),
+    }
+}
+
+fn shared_carrier(plan: &Plan) -> Option<String> {
+    let first = &plan.cells.first()?.variant.carrier;
+    plan.cells.iter().all(|c| &c.variant.carrier == first).then(|| first.clone())
+}
+
+/// Every swept value once, ascending; a single none without a sweep.
+fn swept_values(plan: &Plan) -> Vec<Option<f64>> {
+    let mut values: Vec<Option<f64>> = Vec::new();
+    for Cell { point, .. } in &plan.cells {
+        if !values.iter().any(|v| same_point(*v, *point)) {
+            values.push(*point);
+        }
+    }
+    values.sort_by(|a, b| a.unwrap_or(f64::NEG_INFINITY).total_cmp(&b.unwrap_or(f64::NEG_INFINITY)));
+    values
+}
+
+/// Bit by bit, so that not even a damaged NaN is unlike itself.
+fn same_point(a: Option<f64>, b: Option<f64>) -> bool {
+    a.map(f64::to_bits) == b.map(f64::to_bits)
+}

@@ -1,0 +1,199 @@
+//! Tables before they are text: cells shown in their units, laid out the same for terminal, Markdown and HTML.
+
+use pushmark_measure::Grade;
+
+use crate::comparison::{Comparison, Point, Row, Value, axis_name};
+use crate::units::{Quantity, Unit, whole};
+
+/// A table: variants across, rows in sections down.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Grid {
+    /// What the table is about, when there are several: `1,000 connections`.
+    pub(crate) title: String,
+    /// Head of the rows' labels.
+    pub(crate) corner: String,
+    /// One for each column.
+    pub(crate) heads: Vec<Head>,
+    /// Rows that belong together.
+    pub(crate) sections: Vec<Section>,
+}
+
+/// A column's head.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Head {
+    pub(crate) label: String,
+    /// Said beneath the label when it is not the usual: `suspect`, `2 of 3 repeats`.
+    pub(crate) remark: String,
+    pub(crate) grade: Option<Grade>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
+    pub(crate) rows: Vec<Line>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) label: String,
+    pub(crate) unit: &'static str,
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// One value, shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    /// `±0.12`, when there are repeats to tell.
+    pub(crate) spread: String,
+    pub(crate) winner: bool,
+    pub(crate) thin: bool,
+    pub(crate) tone: Tone,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Tone {
+    #[default]
+    Plain,
+    Missing,
+    Grade(Grade),
+}
+
+/// Every table of a comparison: for a sweep one over all points first, then one for each point. None when no trial
+/// finished: a table of dashes says nothing.
+pub(crate) fn all(comparison: &Comparison) -> Vec<Grid> {
+    let mut grids = Vec::new();
+    if comparison.quality.trials_finished == 0 {
+        return grids;
+    }
+    if comparison.is_sweep() {
+        grids.push(over_points(comparison));
+    }
+    grids.extend(comparison.points.iter().map(|p| at_point(comparison, p)));
+    grids
+}
+
+/// The table that answers the question: over all points of a sweep, or the only one.
+pub(crate) fn headline(comparison: &Comparison) -> Option<Grid> {
+    all(comparison).into_iter().next()
+}
+
+/// All measures of one point.
+fn at_point(comparison: &Comparison, point: &Point) -> Grid {
+    let mut sections: Vec<Section> = Vec::new();
+    for row in &point.rows {
+        let unit = unit_of([row]);
+        let line = line(row.name.to_owned(), row, unit);
+        match sections.last_mut().filter(|s| s.title == row.group) {
+            Some(section) => section.rows.push(line),
+            None => sections.push(Section { title: row.group, rows: vec![line] }),
+        }
+    }
+    Grid { title: point.label.clone(), corner: String::new(), heads: heads(comparison, Some(point)), sections }
+}
+
+/// The measures shown over the points of a sweep, and whether each is shown only when something is amiss.
+const OVER_POINTS: &[(&str, &str, bool)] = &[
+    ("latency_ns_p50", "latency p50", false),
+    ("latency_ns_p99", "latency p99", false),
+    ("connect_time_ns_p50", "connect p50", true),
+    ("connect_time_ns_p99", "connect p99", true),
+    ("server_cpu_us_per_delivery", "server CPU", false),
+    ("deliveries_per_second", "deliveries", false),
+    ("lost", "lost", true),
+    ("sessions_failed", "failed", true),
+    ("grade", "verdict", true),
+];
+
+/// Headline measures of a sweep: a section for each measure, a row for each point.
+fn over_points(comparison: &Comparison) -> Grid {
+    let mut sections = Vec::new();
+    for (key, title, conditional) in OVER_POINTS {
+        let rows: Vec<(&Point, &Row)> =
+            comparison.points.iter().filter_map(|p| p.row(key).map(|row| (p, row))).collect();
+        // Connecting is the headline only where there is nothing else to time.
+        let connects = key.starts_with("connect_time");
+        let shown = match (connects, conditional) {
+            (true, _) => comparison.points.iter().all(|p| p.row("latency_ns_p50").is_none()),
+            (false, true) => rows.iter().any(|(_, row)| row.values.iter().any(amiss)),
+            (false, false) => true,
+        };
+        if rows.is_empty() || !shown {
+            continue;
+        }
+        let unit = unit_of(rows.iter().map(|(_, row)| *row));
+        let lines = rows.iter().map(|(point, row)| line(point.short.clone(), row, unit)).collect();
+        sections.push(Section { title, rows: lines });
+    }
+    Grid {
+        title: String::new(),
+        corner: axis_name(comparison.axis).to_owned(),
+        heads: heads(comparison, None),
+        sections,
+    }
+}
+
+fn amiss(value: &Value) -> bool {
+    match value {
+        Value::Missing => true,
+        Value::Total { total } => *total > 0,
+        Value::Graded { grade } => *grade > Grade::Valid,
+        Value::Spread { .. } | Value::Part { .. } => false,
+    }
+}
+
+/// Heads of one point's columns, or of all points' together.
+fn heads(comparison: &Comparison, point: Option<&Point>) -> Vec<Head> {
+    let points: Vec<&Point> = point.map_or_else(|| comparison.points.iter().collect(), |p| vec![p]);
+    comparison
+        .variants
+        .iter()
+        .enumerate()
+        .map(|(i, variant)| {
+            let columns: Vec<_> = points.iter().filter_map(|p| p.columns.get(i)).filter(|c| c.cell.is_some()).collect();
+            let grade = columns.iter().filter_map(|c| c.grade).max();
+            let fewest = columns.iter().map(|c| c.finished).min().unwrap_or(0);
+            let mut remarks = Vec::new();
+            match grade {
+                Some(grade) if grade > Grade::Valid => remarks.push(grade.as_str().to_owned()),
+                _ => (),
+            }
+            if columns.is_empty() {
+                remarks.push("not run".to_owned());
+            } else if fewest < comparison.repeats {
+                let repeats = if remarks.is_empty() { " repeats" } else { "" };
+                remarks.push(format!("{fewest} of {}{repeats}", comparison.repeats));
+            }
+            Head { label: variant.label.clone(), remark: remarks.join(", "), grade }
+        })
+        .collect()
+}
+
+fn unit_of<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Unit {
+    let rows: Vec<&Row> = rows.into_iter().collect();
+    let quantity = rows.first().map_or(Quantity::Count, |r| r.quantity);
+    Unit::fitting(quantity, rows.iter().flat_map(|r| &r.values).filter_map(|v| v.spread().map(|s| s.median)))
+}
+
+fn line(label: String, row: &Row, unit: Unit) -> Line {
+    let cells = row.values.iter().enumerate().map(|(i, v)| Cell { winner: row.winner == Some(i), ..cell(v, unit) });
+    Line { label, unit: unit.label, cells: cells.collect() }
+}
+
+fn cell(value: &Value, unit: Unit) -> Cell {
+    let plain = |text: String| Cell { text, ..Cell::default() };
+    match value {
+        Value::Missing => Cell { tone: Tone::Missing, ..plain("–".to_owned()) },
+        Value::Spread { spread, thin } => {
+            let beside = if spread.repeats > 1 {
+                format!("±{}", unit.show_half_range(spread.median, spread.min, spread.max))
+            } else {
+                String::new()
+            };
+            Cell { spread: beside, thin: *thin, ..plain(unit.show(spread.median)) }
+        }
+        Value::Total { total } => plain(whole(*total)),
+        Value::Part { part, whole: all } => plain(format!("{} of {}", whole(*part), whole(*all))),
+        Value::Graded { grade } => Cell { tone: Tone::Grade(*grade), ..plain(grade.as_str().to_owned()) },
+    }
+}

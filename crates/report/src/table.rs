@@ -1,0 +1,263 @@
+//! The terminal's table: variants across, right-aligned, one unit a row, the winner marked.
+
+use pushmark_measure::Grade;
+
+use crate::answer::answer;
+use crate::comparison::Comparison;
+use crate::grid::{self, Grid, Line, Tone};
+use crate::words;
+
+/// The widest line. More variants than fit are shown in further blocks.
+const WIDTH: usize = 100;
+/// Findings shown; the page has all.
+const MOST_FINDINGS: usize = 8;
+
+/// The question, its answer, the table that backs it, and how far to trust it. For a sweep: the table over all points.
+pub fn text(comparison: &Comparison, color: bool) -> String {
+    write(comparison, grid::headline(comparison).into_iter().collect(), Paint { color })
+}
+
+/// Like [`text`], and for a sweep also the table of each point.
+pub fn full_text(comparison: &Comparison, color: bool) -> String {
+    write(comparison, grid::all(comparison), Paint { color })
+}
+
+fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
+    let mut out = String::new();
+    let mut line = |text: &str| {
+        out.push_str(text.trim_end());
+        out.push('\n');
+    };
+    for part in wrap(&format!("{}: {}", comparison.scenario, comparison.question), WIDTH, 0) {
+        line(&paint.bold(&part));
+    }
+    for caveat in &comparison.quality.caveats {
+        for part in wrap(caveat, WIDTH, 2) {
+            line(&paint.grade(Grade::Suspect, &part));
+        }
+    }
+    line("");
+    for part in wrap(&answer(comparison), WIDTH, 0) {
+        line(&part);
+    }
+    for grid in &grids {
+        line("");
+        if !grid.title.is_empty() {
+            line(&paint.bold(&grid.title));
+        }
+        for row in lay_out(grid, paint) {
+            line(&row);
+        }
+    }
+    line("");
+    let mut legend = words::legend(comparison, &grids);
+    if comparison.embedded_server {
+        legend.push("one machine over loopback: compares, does not predict a network".to_owned());
+    }
+    for part in pack(&legend) {
+        line(&paint.dim(&part));
+    }
+    let quality = &comparison.quality;
+    for part in wrap(&format!("verdict {}", quality.headline()), WIDTH, 2) {
+        line(&paint.grade(quality.grade, &part));
+    }
+    for finding in quality.findings.iter().take(MOST_FINDINGS) {
+        let text = format!("  {:<8}{}: {}", finding.grade.as_str(), finding.place(), finding.reason);
+        for part in wrap(&text, WIDTH, 10) {
+            line(&part);
+        }
+    }
+    if let Some(more) = quality.findings.len().checked_sub(MOST_FINDINGS).filter(|n| *n > 0) {
+        line(&format!("  and {more} more, in report.html"));
+    }
+    out
+}
+
+/// Widths of a column: value, spread.
+#[derive(Clone, Copy)]
+struct Widths {
+    value: usize,
+    spread: usize,
+}
+
+impl Widths {
+    fn whole(self) -> usize {
+        self.value + self.spread
+    }
+}
+
+/// The lines of a table, in as many blocks as its width asks for.
+fn lay_out(grid: &Grid, paint: Paint) -> Vec<String> {
+    let rows = || grid.sections.iter().flat_map(|s| &s.rows);
+    let title = grid.sections.iter().map(|s| width(s.title)).max().unwrap_or(0);
+    let label = rows().map(|r| width(&r.label)).chain([width(&grid.corner)]).max().unwrap_or(0);
+    let unit = rows().map(|r| width(r.unit)).max().unwrap_or(0);
+    let widths: Vec<Widths> = (0..grid.heads.len())
+        .map(|i| {
+            let cells = |spread: bool| rows().filter(move |r| has_spread(r) == spread).filter_map(move |r| r.cells.get(i));
+            let spread = cells(true).filter(|c| !c.spread.is_empty()).map(|c| width(&c.spread) + 1).max().unwrap_or(0);
+            let value = cells(true).map(|c| width(&shown(c))).max().unwrap_or(0);
+            let whole = cells(false).map(|c| width(&shown(c))).max().unwrap_or(0);
+            let head = grid.heads.get(i).map_or(0, |h| width(&h.label).max(width(&h.remark)));
+            Widths { value: value.max(whole.max(head).saturating_sub(spread)), spread }
+        })
+        .collect();
+    let names = title + 2 + label + 2 + unit;
+
+    let mut lines = Vec::new();
+    let mut first = 0;
+    while first < widths.len() || (first == 0 && widths.is_empty()) {
+        // Three spaces before a column, two for its mark.
+        let mut used = names;
+        let fits = widths[first..].iter().take_while(|w| {
+            used += 3 + w.whole() + 2;
+            used <= WIDTH
+        });
+        let last = first + fits.count().max(1);
+        if first > 0 {
+            lines.push(String::new());
+        }
+        block(grid, &widths, first..last.min(widths.len()), (title, label, unit), paint, &mut lines);
+        first = last;
+    }
+    lines
+}
+
+fn block(
+    grid: &Grid,
+    widths: &[Widths],
+    columns: std::ops::Range<usize>,
+    (title, label, unit): (usize, usize, usize),
+    paint: Paint,
+    lines: &mut Vec<String>,
+) {
+    let numeric = !grid.corner.is_empty();
+    let name = |text: &str| if numeric { right(text, label) } else { left(text, label) };
+    let chosen = || columns.clone().filter_map(|i| Some((i, *widths.get(i)?)));
+
+    let mut head = format!("{}  {}  {}", left("", title), name(&grid.corner), left("", unit));
+    let mut remarks = left("", width(&head));
+    for (i, w) in chosen() {
+        let Some(h) = grid.heads.get(i) else { continue };
+        head.push_str(&format!("   {}  ", paint.bold(&right(&h.label, w.whole()))));
+        remarks.push_str(&format!("   {}  ", paint.remark(h.grade, &right(&h.remark, w.whole()))));
+    }
+    lines.push(head);
+    if columns.clone().any(|i| grid.heads.get(i).is_some_and(|h| !h.remark.is_empty())) {
+        lines.push(remarks);
+    }
+    for (at, section) in grid.sections.iter().enumerate() {
+        if numeric && at > 0 {
+            lines.push(String::new());
+        }
+        for (n, row) in section.rows.iter().enumerate() {
+            let heading = if n == 0 { section.title } else { "" };
+            let mut text = format!("{}  {}  {}", left(heading, title), name(&row.label), paint.dim(&left(row.unit, unit)));
+            for (i, w) in chosen() {
+                let Some(cell) = row.cells.get(i) else { continue };
+                let spread = if has_spread(row) { w.spread } else { 0 };
+                let value = right(&shown(cell), w.whole() - spread);
+                let spread = if spread == 0 { String::new() } else { left(&format!(" {}", cell.spread), spread) };
+                let value = match cell.tone {
+                    Tone::Grade(grade) => paint.grade(grade, &value),
+                    Tone::Missing => paint.dim(&value),
+                    Tone::Plain if cell.winner => paint.bold(&value),
+                    Tone::Plain => value,
+                };
+                let spread = paint.dim(&spread);
+                let mark = if cell.winner { paint.bold(" *") } else { "  ".to_owned() };
+                text.push_str(&format!("   {value}{spread}{mark}"));
+            }
+            lines.push(text);
+        }
+    }
+}
+
+/// Whether a row's values have a spread beside them. Those of other rows, counts and words, take the whole column.
+fn has_spread(row: &Line) -> bool {
+    row.cells.iter().any(|c| !c.spread.is_empty())
+}
+
+fn shown(cell: &grid::Cell) -> String {
+    if cell.thin { format!("~{}", cell.text) } else { cell.text.clone() }
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn left(text: &str, to: usize) -> String {
+    format!("{text:<to$}")
+}
+
+fn right(text: &str, to: usize) -> String {
+    format!("{text:>to$}")
+}
+
+/// `text` in lines of at most `most` characters, broken between words; further lines indented.
+fn wrap(text: &str, most: usize, indent: usize) -> Vec<String> {
+    let start = text.len() - text.trim_start().len();
+    let mut lines = Vec::new();
+    let mut current = text[..start].to_owned();
+    for word in text[start..].split(' ') {
+        let empty = current.trim().is_empty();
+        if !empty && width(&current) + 1 + width(word) > most {
+            lines.push(std::mem::replace(&mut current, " ".repeat(indent)));
+        } else if !empty {
+            current.push(' ');
+        }
+        current.push_str(word);
+    }
+    lines.push(current);
+    lines
+}
+
+/// Short remarks side by side, as many a line as fit.
+fn pack(parts: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut().filter(|l| width(l) + 3 + width(part) <= WIDTH) {
+            Some(line) => {
+                line.push_str("   ");
+                line.push_str(part);
+            }
+            None => lines.push(part.clone()),
+        }
+    }
+    lines
+}
+
+/// Colours, or none.
+#[derive(Clone, Copy)]
+struct Paint {
+    color: bool,
+}
+
+impl Paint {
+    fn with(self, code: &str, text: &str) -> String {
+        if self.color && !text.trim().is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn grade(self, grade: Grade, text: &str) -> String {
+        match grade {
+            Grade::Valid => self.with("32", text),
+            Grade::Suspect => self.with("33", text),
+            Grade::Invalid => self.with("1;31", text),
+        }
+    }
+
+    fn remark(self, grade: Option<Grade>, text: &str) -> String {
+        match grade {
+            Some(grade) if grade > Grade::Valid => self.grade(grade, text),
+            _ => self.dim(text),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Words shared by every form of a report: legends, the bias of the method, the glossary.
+
+use crate::comparison::{Comparison, WorkloadKind};
+use crate::grid::Grid;
+
+/// What marks in tables mean; only those that occur.
+pub(crate) fn legend(comparison: &Comparison, grids: &[Grid]) -> Vec<String> {
+    let cells = || grids.iter().flat_map(|g| &g.sections).flat_map(|s| &s.rows).flat_map(|r| &r.cells);
+    let mut lines = Vec::new();
+    if grids.is_empty() {
+        return lines;
+    }
+    if cells().any(|c| c.winner) {
+        lines.push("* ahead: its worst repeat beats the best repeat of every other".to_owned());
+    } else if comparison.variants.len() > 1 && comparison.repeats > 1 {
+        lines.push("no * : nobody is ahead by more than the spread between repeats".to_owned());
+    } else if comparison.variants.len() > 1 {
+        lines.push("no * : a single repeat cannot tell a difference from noise".to_owned());
+    }
+    if cells().any(|c| !c.spread.is_empty()) {
+        lines.push(format!("± half the range over {} repeats, around their median", comparison.repeats));
+    }
+    if cells().any(|c| c.thin) {
+        lines.push("~ too few samples for a steady value".to_owned());
+    }
+    if cells().any(|c| c.text == "–") {
+        lines.push("– not measured".to_owned());
+    }
+    lines
+}
+
+/// What bends every number of this run, whichever way it came out.
+pub(crate) fn bias(comparison: &Comparison) -> Vec<&'static str> {
+    let mut lines = Vec::new();
+    if comparison.embedded_server {
+        lines.push(
+            "Server and load generator share one machine and its loopback: the figures compare transports under equal \
+             conditions; they do not predict a network.",
+        );
+        lines.push("The server is pushmark's own reference server: another implementation of the same transport may cost more or less.");
+    } else {
+        lines.push("The server is not pushmark's own: its CPU and memory are known only where its process could be read.");
+    }
+    if comparison.workload != WorkloadKind::Connect {
+        lines.push(
+            "Latency counts from the moment the schedule names, not from the send: a late sender makes it longer, never shorter.",
+        );
+    }
+    if comparison.workload == WorkloadKind::Push {
+        lines.push("A message to many connections is written to one after another: latency includes the wait for each connection's turn.");
+    }
+    if comparison.workload == WorkloadKind::Echo {
+        lines.push("Latency is there and back: both directions, and the server's turn in between.");
+    }
+    lines.push("Client CPU includes the load generator's own bookkeeping, which is the same for all variants.");
+    lines
+}
+
+/// What each word of a report means.
+pub(crate) const GLOSSARY: &[(&str, &str)] = &[
+    ("latency", "Time from when the schedule said a message should leave until the receiver had it. What a user feels: a sender that falls behind cannot hide it."),
+    ("service time", "Time from when the message really left until the receiver had it. Far below latency means that messages left late."),
+    ("send delay", "How late messages left, against the schedule. Large values say that the sender was short of time."),
+    ("p50, p99, p99.9", "Of 100 messages, 50 (99; of 1,000, 999) took at most this long. Taken within each repeat; the table shows the median over repeats."),
+    ("delivered, lost", "Expected messages that arrived (counted once), and those that never did by the end of the drain."),
+    ("duplicated, reordered", "Messages that arrived again, and those that arrived after a later one of the same stream."),
+    ("deliveries/s", "Messages that arrived, over the length of the measured window."),
+    ("CPU per delivery", "User and system CPU time of one side's process in the measured window, over the deliveries in it."),
+    ("memory per conn.", "Growth of one side's resident memory from before the first connection to the end of the window, over the connections."),
+    ("connect time", "From the start of the TCP connect to a session that can carry messages."),
+    ("repeat", "Variants are measured in turn, several times over, so that a drift of the machine hits all alike. The spread between repeats is the noise that a difference must exceed."),
+    ("verdict", "Valid: nothing speaks against the numbers. Suspect: something may have bent them. Invalid: they are wrong or incomplete, and take no part in any comparison."),
+];

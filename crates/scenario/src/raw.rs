@@ -1,0 +1,321 @@
+//! The scenario file as its author wrote it: sections, keys, and values not yet looked at, each with its place.
+//!
+//! Here only the shape counts: which keys exist and which of them are tables. What a value means is
+//! `resolve`'s to say, so that one look at the file finds everything that is wrong with it. The same types give
+//! the published JSON Schema: `schemars(with = …)` says how a value is described there, and `default` that it may be
+//! left out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_spanned::Spanned;
+
+use crate::schema;
+
+/// A key that may be there, with its value as written.
+pub(crate) type Field = Option<Spanned<Given>>;
+
+/// A value as written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Given {
+    Text(String),
+    Integer(i128),
+    Float(f64),
+    Bool(bool),
+    List(Vec<Spanned<Given>>),
+    Table,
+}
+
+/// One scenario: a question, the transports that it is put to, and the load that answers it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a scenario")]
+#[schemars(title = "pushmark scenario", inline)]
+pub(crate) struct ScenarioFile {
+    /// The question that this scenario answers, in one sentence.
+    #[schemars(with = "schema::QuestionText")]
+    pub(crate) question: Field,
+    /// The transports to compare.
+    #[schemars(with = "schema::Names<schema::TransportName>")]
+    pub(crate) transports: Field,
+    /// What they run over; pairs that exist are measured. Left out: each transport's first carrier.
+    #[schemars(with = "schema::Names<schema::CarrierName>", default)]
+    pub(crate) carriers: Field,
+    /// How many connections, how they arrive, for how long.
+    #[schemars(with = "LoadSection")]
+    pub(crate) load: Option<Spanned<Table<LoadSection>>>,
+    /// What the sessions do.
+    #[schemars(with = "WorkloadSection")]
+    pub(crate) workload: Option<Spanned<Table<WorkloadSection>>>,
+    /// How the reference server is set up.
+    #[schemars(with = "ServerSection", default)]
+    pub(crate) server: Option<Spanned<Table<ServerSection>>>,
+    /// A server that already runs. Left out: a reference server is started for each trial, as a process of its own.
+    #[schemars(with = "TargetSection", default)]
+    pub(crate) target: Option<Spanned<Table<TargetSection>>>,
+    /// How long the steps of the load generator may take.
+    #[schemars(with = "DeadlinesSection", default)]
+    pub(crate) deadlines: Option<Spanned<Table<DeadlinesSection>>>,
+    /// Thresholds. A missed one fails the run.
+    #[schemars(with = "schema::ExpectTable", default)]
+    pub(crate) expect: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Given>>>>,
+}
+
+/// How many connections, how they arrive, for how long.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoadSection {
+    /// Sessions to open; for `connect`, how many may be open at once. A list makes a sweep.
+    #[schemars(with = "schema::OneOrList<schema::CountValue>")]
+    pub(crate) connections: Field,
+    /// How the connections arrive.
+    #[schemars(with = "ArrivalField", default, extend("default" = {"over": "1s"}))]
+    pub(crate) arrival: Option<Spanned<ArrivalField>>,
+    /// Load runs, nothing is counted.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "2s"))]
+    pub(crate) warmup: Field,
+    /// The measured window.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "10s"))]
+    pub(crate) measure: Field,
+    /// How long messages in flight may still take, at the most.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "3s"))]
+    pub(crate) drain: Field,
+    /// How often each cell is measured; repeats are interleaved.
+    #[schemars(with = "schema::CountValue", default, extend("default" = 3))]
+    pub(crate) repeats: Field,
+    /// Same seed, same schedules.
+    #[schemars(with = "schema::CountValue", default, extend("default" = 1))]
+    pub(crate) seed: Field,
+    /// Worker threads of the load generator. Left out: half the cores, at least one.
+    #[schemars(with = "schema::CountValue", default)]
+    pub(crate) workers: Field,
+}
+
+/// How connections arrive: a word or a table.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum ArrivalField {
+    /// All at the same instant.
+    Word(#[schemars(with = "schema::AtOnceWord")] String),
+    /// Spread over a time.
+    Table(ArrivalTable),
+}
+
+/// A ramp: exactly one of these keys.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(crate) struct ArrivalTable {
+    /// Evenly over this long.
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) over: Field,
+    /// So many connections in a time.
+    #[schemars(with = "schema::RateText", default)]
+    pub(crate) rate: Field,
+    /// One stage after another; their connections add up to `connections`.
+    #[schemars(with = "Vec<StageTable>", default)]
+    pub(crate) stages: Option<Spanned<Vec<Spanned<Table<StageTable>>>>>,
+}
+
+/// So many more connections, evenly over a time.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table: { connections = 100, over = \"1s\" }"
+)]
+pub(crate) struct StageTable {
+    /// Connections opened in this stage.
+    #[schemars(with = "schema::CountValue")]
+    pub(crate) connections: Field,
+    /// How long the stage takes.
+    #[schemars(with = "schema::DurationText")]
+    pub(crate) over: Field,
+}
+
+/// What the sessions do.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkloadSection {
+    /// What the sessions do.
+    #[schemars(with = "schema::KindWord")]
+    pub(crate) kind: Field,
+    /// Messages of one stream in a time; for `connect`, opens in a time. A list makes a sweep.
+    #[schemars(with = "schema::OneOrList<schema::RateText>")]
+    pub(crate) rate: Field,
+    /// Payload size, stamp included. A list makes a sweep. Not for `connect`.
+    #[schemars(with = "schema::OneOrList<schema::SizeText>", default)]
+    pub(crate) payload: Field,
+    /// How messages spread within the rate.
+    #[schemars(with = "ScheduleField", default, extend("default" = "uniform"))]
+    pub(crate) schedule: Option<Spanned<ScheduleField>>,
+    /// What a payload is made of.
+    #[schemars(with = "schema::EncodingWord", default, extend("default" = "text"))]
+    pub(crate) encoding: Field,
+}
+
+/// How messages spread within the rate: a word or a table.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(crate) enum ScheduleField {
+    /// One of the schedules without settings.
+    Word(#[schemars(with = "schema::ScheduleWord")] String),
+    /// Bursts.
+    Table(ScheduleTable),
+}
+
+/// So many at once, then a pause that keeps the rate.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScheduleTable {
+    /// Messages in one burst.
+    #[schemars(with = "schema::CountValue")]
+    pub(crate) bursts: Field,
+}
+
+/// How the reference server is set up.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ServerSection {
+    /// Threads of the server. Left out: half the cores, at least one.
+    #[schemars(with = "schema::CountValue", default)]
+    pub(crate) threads: Field,
+    /// Messages that may wait for one session.
+    #[schemars(with = "schema::CountValue", default, extend("default" = 256))]
+    pub(crate) outbox: Field,
+    /// What happens to a message for a session whose outbox is full.
+    #[serde(rename = "when-full")]
+    #[schemars(with = "schema::WhenFullWord", default, extend("default" = "drop-oldest"))]
+    pub(crate) when_full: Field,
+}
+
+/// A server that already runs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TargetSection {
+    /// Its host and port. Outside loopback only with `--allow-remote`.
+    #[schemars(with = "schema::AddressText")]
+    pub(crate) address: Field,
+}
+
+/// How long the steps of the load generator may take.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeadlinesSection {
+    /// TCP connect.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "5s"))]
+    pub(crate) connect: Field,
+    /// From connected to a usable session.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "10s"))]
+    pub(crate) open: Field,
+    /// Orderly close.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "2s"))]
+    pub(crate) close: Field,
+}
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct GivenVisitor;
+
+        impl<'de> Visitor<'de> for GivenVisitor {
+            type Value = Given;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Given, E> {
+                Ok(Given::Text(text.to_owned()))
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Given, E> {
+                Ok(Given::Integer(number.into()))
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<Given, E> {
+                Ok(Given::Integer(number.into()))
+            }
+            fn visit_i128<E>(self, number: i128) -> Result<Given, E> {
+                Ok(Given::Integer(number))
+            }
+            fn visit_u128<E>(self, number: u128) -> Result<Given, E> {
+                Ok(Given::Integer(number.try_into().unwrap_or(i128::MAX)))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Given, E> {
+                Ok(Given::Float(number))
+            }
+            fn visit_bool<E>(self, yes: bool) -> Result<Given, E> {
+                Ok(Given::Bool(yes))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Given, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(Given::List(list))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Given, A::Error> {
+                while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Given::Table)
+            }
+        }
+
+        deserializer.deserialize_any(GivenVisitor)
+    }
+}
+
+/// A table, and nothing else: left alone, serde would also fill a struct from a list, value by value.
+#[derive(Debug)]
+pub(crate) struct Table<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TableVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+            type Value = Table<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table with keys of its own")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Table<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(entries)).map(Table)
+            }
+        }
+
+        deserializer.deserialize_any(TableVisitor(PhantomData))
+    }
+}
+
+/// Reads a value that is either a word or a table with keys of its own.
+macro_rules! word_or_table {
+    ($field:ident, $expecting:literal) => {
+        impl<'de> Deserialize<'de> for $field {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct FieldVisitor;
+
+                impl<'de> Visitor<'de> for FieldVisitor {
+                    type Value = $field;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_str<E>(self, text: &str) -> Result<$field, E> {
+                        Ok($field::Word(text.to_owned()))
+                    }
+                    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<$field, A::Error> {
+                        Deserialize::deserialize(MapAccessDeserializer::new(entries)).map($field::Table)
+                    }
+                }
+
+                deserializer.deserialize_any(FieldVisitor)
+            }
+        }
+    };
+}
+
+word_or_table!(ArrivalField, r#""at-once", or a table such as { over = "5s" }"#);
+word_or_table!(
+    ScheduleField,
+    r#""uniform", "poisson", or a table such as { bursts = 5 }"#
+);

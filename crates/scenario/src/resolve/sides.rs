@@ -1,0 +1,166 @@
+//! Both sides of the load: the server's set-up, the target's address, the generator's deadlines.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_spanned::Spanned;
+
+use super::values::Findings;
+use crate::diagnose::{Problem, quoted};
+use crate::plan::{Deadlines, ServerSetup, TargetPlan, WhenFull};
+use crate::raw::{ScenarioFile, Table, TargetSection};
+
+const MOST_THREADS: u64 = 1_024;
+const LARGEST_OUTBOX_MESSAGES: u64 = 1_000_000;
+const LONGEST_HOST_CHARS: usize = 253;
+
+const DEFAULT_OUTBOX_MESSAGES: u32 = 256;
+const DEFAULT_DEADLINES: Deadlines = Deadlines {
+    connect: Duration::from_secs(5),
+    open: Duration::from_secs(10),
+    close: Duration::from_secs(2),
+};
+
+const WHEN_FULL: &[(&str, WhenFull)] = &[
+    ("drop-oldest", WhenFull::DropOldest),
+    ("drop-newest", WhenFull::DropNewest),
+    ("disconnect", WhenFull::Disconnect),
+];
+
+/// What is the same in every cell.
+pub(super) struct Sides {
+    pub(super) server: ServerSetup,
+    pub(super) target: TargetPlan,
+    pub(super) deadlines: Deadlines,
+}
+
+/// Reads `[server]`, `[target]` and `[deadlines]`.
+pub(super) fn sides(findings: &mut Findings, file: &ScenarioFile, allow_remote: bool) -> Sides {
+    let mut server = ServerSetup {
+        threads: None,
+        outbox_messages: DEFAULT_OUTBOX_MESSAGES,
+        when_full: WhenFull::DropOldest,
+    };
+    if let Some(section) = file.server.as_ref().map(|section| &section.get_ref().0) {
+        server.threads = findings.count_u32(&section.threads, "server.threads", 1..=MOST_THREADS);
+        let outbox = findings.count_u32(&section.outbox, "server.outbox", 1..=LARGEST_OUTBOX_MESSAGES);
+        server.outbox_messages = outbox.unwrap_or(DEFAULT_OUTBOX_MESSAGES);
+        server.when_full = findings.word_or(
+            &section.when_full,
+            "server.when-full",
+            WHEN_FULL,
+            WhenFull::DropOldest,
+        );
+    }
+    let mut deadlines = DEFAULT_DEADLINES;
+    if let Some(section) = file.deadlines.as_ref().map(|section| &section.get_ref().0) {
+        deadlines.connect =
+            findings.duration_or(&section.connect, "deadlines.connect", DEFAULT_DEADLINES.connect);
+        deadlines.open = findings.duration_or(&section.open, "deadlines.open", DEFAULT_DEADLINES.open);
+        deadlines.close = findings.duration_or(&section.close, "deadlines.close", DEFAULT_DEADLINES.close);
+    }
+    let target = match &file.target {
+        Some(section) => target(findings, section, allow_remote).unwrap_or(TargetPlan::Embedded),
+        None => TargetPlan::Embedded,
+    };
+    Sides {
+        server,
+        target,
+        deadlines,
+    }
+}
+
+fn target(
+    findings: &mut Findings,
+    section: &Spanned<Table<TargetSection>>,
+    allow_remote: bool,
+) -> Option<TargetPlan> {
+    let example = r#"address = "127.0.0.1:8080""#;
+    let Some(value) = &section.get_ref().0.address else {
+        findings.missing(Some(section.span()), "`target.address`", example);
+        return None;
+    };
+    let text = findings.text(value, "target.address", "an address", example)?;
+    let Some(host) = host_of(text) else {
+        let hint = match text.contains("://") {
+            true => "only host and port, without scheme and path: \"127.0.0.1:8080\"",
+            false => "host and port: \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\"",
+        };
+        let message = format!("`target.address` is not an address: {}", quoted(text));
+        findings.add(Problem::at(value.span(), message, "not host:port").hint(hint));
+        return None;
+    };
+    if !is_loopback(host) && !allow_remote {
+        let message = format!("{} lies outside loopback", quoted(host));
+        let hint = "a load test can take a server down: add --allow-remote if this one is yours to load";
+        findings.add(Problem::at(value.span(), message, "refused without --allow-remote").hint(hint));
+        return None;
+    }
+    Some(TargetPlan::Address(text.to_owned()))
+}
+
+/// The host of `host:port`, if the text is one.
+fn host_of(text: &str) -> Option<&str> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port_fits =
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return (port_fits && inner.parse::<std::net::Ipv6Addr>().is_ok()).then_some(inner);
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let host_fits = !host.is_empty() && host.len() <= LONGEST_HOST_CHARS && host.chars().all(fits);
+    // Digits and dots alone are meant as an IPv4 address, so they have to be one.
+    let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    (port_fits && host_fits && (!numeric || host.parse::<IpAddr>().is_ok())).then_some(host)
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        // Another name may point anywhere, and nothing is looked up here.
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (text, host) in [
+            ("127.0.0.1:8080", Some("127.0.0.1")),
+            ("localhost:80", Some("localhost")),
+            ("[::1]:8080", Some("::1")),
+            ("a-b.example:65535", Some("a-b.example")),
+            ("127.0.0.1", None),
+            ("127.0.0.1:0", None),
+            ("127.0.0.1:65536", None),
+            ("127.0.0.1:+80", None),
+            ("127.0.1:80", None),
+            (":80", None),
+            ("::1:80", None),
+            ("http://localhost:80", None),
+            ("user@localhost:80", None),
+            ("localhost:80/path", None),
+        ] {
+            assert_eq!(host_of(text), host, "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback() {
+        for host in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "LOCALHOST"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "0.0.0.0",
+            "10.0.0.1",
+            "::",
+            "localhost.example",
+            "127.0.0.1.example",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+}

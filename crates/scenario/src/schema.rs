@@ -1,0 +1,190 @@
+//! The JSON Schema of scenario files, for editors: how each kind of value is described, and the names of the
+//! catalogue filled in.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use crate::plan::Catalogue;
+use crate::raw::ScenarioFile;
+
+/// The JSON Schema of a scenario file over these transports.
+pub fn schema(catalogue: &Catalogue) -> Value {
+    let mut schema = shape();
+    let transports: Vec<&str> = catalogue.transports.iter().map(|t| t.name.as_str()).collect();
+    let mut carriers: Vec<&str> = Vec::new();
+    for carrier in catalogue.transports.iter().flat_map(|t| &t.carriers) {
+        if !carriers.contains(&carrier.as_str()) {
+            carriers.push(carrier);
+        }
+    }
+    let payload = format!(
+        "A payload's size. With its stamp it is {} bytes at least, {} at most.",
+        catalogue.smallest_payload_bytes, catalogue.largest_payload_bytes
+    );
+    schema["$defs"]["TransportName"]["enum"] = json!(transports);
+    schema["$defs"]["CarrierName"]["enum"] = json!(carriers);
+    schema["$defs"]["SizeText"]["description"] = json!(payload);
+    schema
+}
+
+/// The same as text, as it stands in `schema/scenario.schema.json`.
+pub fn schema_text(catalogue: &Catalogue) -> String {
+    format!("{:#}\n", schema(catalogue))
+}
+
+/// The section that a key belongs to, for a key that stands in the wrong one.
+pub(crate) fn home_of(key: &str) -> Option<&'static str> {
+    let shape = shape();
+    let sections = [
+        ("load", "LoadSection"),
+        ("workload", "WorkloadSection"),
+        ("server", "ServerSection"),
+        ("target", "TargetSection"),
+        ("deadlines", "DeadlinesSection"),
+    ];
+    let home = sections
+        .into_iter()
+        .find(|(_, def)| shape["$defs"][*def]["properties"].get(key).is_some());
+    home.map(|(section, _)| section)
+}
+
+/// The schema before the catalogue's names are known.
+fn shape() -> Value {
+    SchemaGenerator::default()
+        .into_root_schema_for::<ScenarioFile>()
+        .to_value()
+}
+
+/// Describes a kind of value: a type that is only a name for its schema.
+macro_rules! described {
+    ($($(#[$doc:meta])* $name:ident: $schema:tt)*) => {$(
+        $(#[$doc])*
+        pub(crate) enum $name {}
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    )*};
+}
+
+described! {
+    /// The question.
+    QuestionText: { "type": "string", "minLength": 1, "maxLength": 300 }
+    /// A transport; its names are the catalogue's.
+    TransportName: { "type": "string" }
+    /// A carrier; its names are the catalogue's.
+    CarrierName: { "type": "string" }
+    /// A duration.
+    DurationText: {
+        "description": "A number and a unit: \"500ms\", \"2s\", \"1m\".",
+        "type": "string",
+        "pattern": r"^ *[0-9]+(\.[0-9]+)? *(ns|us|µs|ms|s|m|h) *$"
+    }
+    /// A size.
+    SizeText: { "type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *(B|kB|MB|GB|KiB|MiB|GiB) *$" }
+    /// A rate.
+    RateText: {
+        "description": "A count, a slash and a time: \"10/s\", \"600/m\", \"1/500ms\".",
+        "type": "string",
+        "pattern": r"^ *[0-9]+(\.[0-9]+)? *[kM]? */ *([0-9]+(\.[0-9]+)? *)?(ns|us|µs|ms|s|m|h) *$"
+    }
+    /// A count.
+    CountValue: {
+        "description": "A whole number, or a text with a suffix: 5000, \"5k\".",
+        "anyOf": [
+            { "type": "integer", "minimum": 0 },
+            { "type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *[kM]? *$" }
+        ]
+    }
+    /// An address.
+    AddressText: {
+        "description": "Host and port: \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\".",
+        "type": "string",
+        "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+):[0-9]+$"
+    }
+    /// The word of an arrival.
+    AtOnceWord: { "const": "at-once", "description": "All at the same instant." }
+    /// The workloads of this version.
+    KindWord: { "oneOf": [
+        { "const": "push", "description": "The server publishes on a schedule, every session receives." },
+        { "const": "echo", "description": "Each session sends on its schedule and gets the same message back." },
+        { "const": "connect", "description": "Sessions are opened and closed at a rate; nothing is sent." }
+    ] }
+    /// The words of a schedule.
+    ScheduleWord: { "oneOf": [
+        { "const": "uniform", "description": "Evenly." },
+        { "const": "poisson", "description": "A Poisson process: independent messages at the same mean rate." }
+    ] }
+    /// What payloads are made of.
+    EncodingWord: { "oneOf": [
+        { "const": "text", "description": "UTF-8 text." },
+        { "const": "binary", "description": "Arbitrary bytes; a text-only transport has to encode them." }
+    ] }
+    /// What a server does with a message too many.
+    WhenFullWord: { "oneOf": [
+        { "const": "drop-oldest", "description": "The oldest waiting message makes room." },
+        { "const": "drop-newest", "description": "The new message is dropped." },
+        { "const": "disconnect", "description": "The session is closed." }
+    ] }
+    /// The thresholds.
+    ExpectTable: {
+        "type": "object",
+        "patternProperties": {
+            r"^(latency|service_time|connect_time)\.(max|p[0-9]{1,2}(\.[0-9]{1,6})?)$": {
+                "description": "A time: \"< 50ms\".",
+                "type": "string",
+                "pattern": r"^ *(<|<=|>|>=) *[0-9]+(\.[0-9]+)? *(ns|us|µs|ms|s|m|h) *$"
+            },
+            r"^(lost|duplicated|reordered|failed_connects|deliveries_per_second)$": {
+                "description": "A count: 0, \"< 10\", \">= 20k\".",
+                "anyOf": [
+                    { "type": "integer", "minimum": 0 },
+                    { "type": "string", "pattern": r"^ *(<|<=|=|==|>|>=)? *[0-9]+(\.[0-9]+)? *[kM]? *$" }
+                ]
+            }
+        },
+        "additionalProperties": false
+    }
+}
+
+/// Names, each once.
+pub(crate) struct Names<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for Names<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("NamesOf{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<T>();
+        json_schema!({ "type": "array", "items": name, "minItems": 1, "uniqueItems": true })
+    }
+}
+
+/// A value, or a list of them that makes a sweep.
+pub(crate) struct OneOrList<T>(PhantomData<T>);
+
+impl<T: JsonSchema> JsonSchema for OneOrList<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrListOf{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        json_schema!({
+            "anyOf": [one, { "type": "array", "items": one, "minItems": 1, "uniqueItems": true }]
+        })
+    }
+}

@@ -1,0 +1,254 @@
+//! The hub: sessions, what is published to them, and the server's own counts.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use pushmark_measure::{Histogram, Nanos, clock};
+use pushmark_transport::control::ServerStats;
+use pushmark_transport::outbox::Pushed;
+use pushmark_transport::{CloseReason, ConnectionKill, Host, Message, Outbox, ServerHalf, Session, SessionId, process};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::inject;
+use crate::publisher::{Publication, Published};
+
+thread_local! {
+    /// Which of the server's threads this is.
+    static SHARD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Tells the hub that the calling thread is thread number `shard` of the server.
+pub(crate) fn enter_shard(shard: usize) {
+    SHARD.set(shard);
+}
+
+/// What belongs to one thread: the sessions opened on it, and what was written for them.
+#[derive(Default)]
+struct Shard {
+    sessions: Mutex<Sessions>,
+    written: Mutex<Written>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    open: Vec<Arc<Session>>,
+    /// Sessions in `open` that have ended; removed when they are many, or at the next publication.
+    ended: usize,
+}
+
+#[derive(Default)]
+struct Written {
+    count: u64,
+    fanout_delay: Histogram,
+}
+
+#[derive(Default)]
+struct Counts {
+    opened: AtomicU64,
+    refused: AtomicU64,
+    accept_errors: AtomicU64,
+    offered: AtomicU64,
+    offered_measured: AtomicU64,
+    dropped: AtomicU64,
+    undelivered: AtomicU64,
+    received: AtomicU64,
+}
+
+/// All that the server's threads share.
+pub(crate) struct Hub {
+    pub(crate) config: Config,
+    by_id: RwLock<HashMap<SessionId, Arc<Session>>>,
+    shards: Vec<Shard>,
+    counts: Counts,
+    closed: Mutex<BTreeMap<CloseReason, u64>>,
+    publication: watch::Sender<Option<Arc<Publication>>>,
+}
+
+// A panic while one of these locks is held leaves counts and lists that are still sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    pub(crate) fn new(config: Config) -> Self {
+        let shards = (0..config.threads.max(1)).map(|_| Shard::default()).collect();
+        Self {
+            config,
+            by_id: RwLock::default(),
+            shards,
+            counts: Counts::default(),
+            closed: Mutex::default(),
+            publication: watch::Sender::new(None),
+        }
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(crate) fn count_accept_error(&self) {
+        self.counts.accept_errors.fetch_add(1, Relaxed);
+    }
+
+    /// The running publication, whenever it changes.
+    pub(crate) fn publications(&self) -> watch::Receiver<Option<Arc<Publication>>> {
+        self.publication.subscribe()
+    }
+
+    /// Starts a publication in place of the running one.
+    pub(crate) fn publish(&self, publication: Publication) {
+        self.publication.send_replace(Some(Arc::new(publication)));
+    }
+
+    /// The running or last publication.
+    pub(crate) fn publication(&self) -> Option<Arc<Publication>> {
+        self.publication.borrow().clone()
+    }
+
+    /// Gives one message to every session of this thread.
+    pub(crate) fn fan_out(&self, published: &Published, measured: bool) {
+        let shard = &self.shards[SHARD.get()];
+        let mut sessions = lock(&shard.sessions);
+        let (mut offered, mut dropped) = (0, 0);
+        sessions.open.retain(|session| {
+            let pushed = session.push_encoded(published.message.kind, published.encoded_for(session), published.sent);
+            offered += u64::from(pushed != Pushed::Closed);
+            dropped += u64::from(is_drop(pushed));
+            pushed != Pushed::Closed
+        });
+        sessions.ended = 0;
+        drop(sessions);
+        self.counts.offered.fetch_add(offered, Relaxed);
+        self.counts.dropped.fetch_add(dropped, Relaxed);
+        if measured {
+            self.counts.offered_measured.fetch_add(offered, Relaxed);
+        }
+    }
+
+    /// Counts a message as offered to every session of this thread without giving it to them.
+    pub(crate) fn withhold(&self, measured: bool) {
+        let sessions = lock(&self.shards[SHARD.get()].sessions);
+        let offered = sessions.open.iter().filter(|s| !s.outbox.is_closed()).count() as u64;
+        self.counts.offered.fetch_add(offered, Relaxed);
+        if measured {
+            self.counts.offered_measured.fetch_add(offered, Relaxed);
+        }
+    }
+
+    /// Gives a message to every session of this thread again, without counting it as offered again.
+    pub(crate) fn repeat(&self, published: &Published) {
+        for session in &lock(&self.shards[SHARD.get()].sessions).open {
+            session.push_encoded(published.message.kind, published.encoded_for(session), published.sent);
+        }
+    }
+
+    /// Queues a message for one session and counts a drop.
+    pub(crate) fn push(&self, session: &Session, message: &Message) {
+        if is_drop(session.push(message, clock::now())) {
+            self.counts.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Ends every session in its transport's orderly way.
+    pub(crate) fn close_all(&self) {
+        for session in self.by_id.read().unwrap_or_else(PoisonError::into_inner).values() {
+            session.outbox.close();
+        }
+    }
+
+    /// How many sessions are open.
+    pub(crate) fn open_sessions(&self) -> usize {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub(crate) fn stats(&self) -> ServerStats {
+        let usage = process::usage();
+        let (published, published_measured) = self.publication().map_or((0, 0), |p| p.published());
+        let mut stats = ServerStats {
+            sessions_open: self.open_sessions() as u64,
+            sessions_opened: self.counts.opened.load(Relaxed),
+            sessions_refused: self.counts.refused.load(Relaxed),
+            sessions_closed: lock(&self.closed).clone(),
+            accept_errors: self.counts.accept_errors.load(Relaxed),
+            published,
+            published_measured,
+            offered: self.counts.offered.load(Relaxed),
+            offered_measured: self.counts.offered_measured.load(Relaxed),
+            dropped: self.counts.dropped.load(Relaxed),
+            undelivered: self.counts.undelivered.load(Relaxed),
+            received: self.counts.received.load(Relaxed),
+            cpu_user_ns: usage.cpu_user_ns,
+            cpu_system_ns: usage.cpu_system_ns,
+            rss_bytes: usage.rss_bytes,
+            threads: self.threads() as u32,
+            at: clock::now(),
+            ..ServerStats::default()
+        };
+        for shard in &self.shards {
+            let written = lock(&shard.written);
+            stats.written += written.count;
+            stats.fanout_delay.merge(&written.fanout_delay);
+        }
+        stats
+    }
+}
+
+fn is_drop(pushed: Pushed) -> bool {
+    matches!(pushed, Pushed::DroppedOldest | Pushed::DroppedNewest | Pushed::Overflowed)
+}
+
+impl Host for Hub {
+    fn open<S: ServerHalf>(&self, kill: ConnectionKill) -> Option<Arc<Session>> {
+        let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        if by_id.len() >= self.config.max_sessions {
+            self.counts.refused.fetch_add(1, Relaxed);
+            return None;
+        }
+        let outbox = Outbox::new(self.config.outbox_messages, self.config.when_full);
+        let session = Arc::new(Session::new::<S>(SessionId(process::random_u128()), outbox, kill));
+        by_id.insert(session.id, session.clone());
+        drop(by_id);
+        lock(&self.shards[SHARD.get()].sessions).open.push(session.clone());
+        self.counts.opened.fetch_add(1, Relaxed);
+        Some(session)
+    }
+
+    fn find(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn received(&self, session: &Arc<Session>, message: Message) {
+        self.counts.received.fetch_add(1, Relaxed);
+        if self.config.inject.is_none() {
+            self.push(session, &message);
+        } else {
+            inject::echo(&self.config.inject, session, message, |session, message| self.push(session, message));
+        }
+    }
+
+    fn written(&self, _session: &Session, sent: Nanos) {
+        let mut written = lock(&self.shards[SHARD.get()].written);
+        written.count += 1;
+        written.fanout_delay.record(clock::now().since(sent));
+    }
+
+    fn closed(&self, session: &Arc<Session>, reason: CloseReason) {
+        self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(&session.id);
+        self.counts.undelivered.fetch_add(session.outbox.discard() as u64, Relaxed);
+        *lock(&self.closed).entry(reason).or_default() += 1;
+        let mut sessions = lock(&self.shards[SHARD.get()].sessions);
+        sessions.ended += 1;
+        // Without a publication nobody else clears the list: keep it at most half stale.
+        if sessions.ended > 64 && sessions.ended * 2 > sessions.open.len() {
+            sessions.open.retain(|s| !s.outbox.is_closed());
+            sessions.ended = 0;
+        }
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.config.max_message_bytes
+    }
+}

@@ -1,0 +1,11 @@
+//! The reference server: every transport on one port, a hub that publishes and echoes, and its own counts.
+
+pub mod config;
+mod hub;
+mod inject;
+mod listener;
+mod publisher;
+mod routes;
+
+pub use config::{Config, Injection};
+pub use listener::{ServeError, Server};

@@ -1,0 +1,196 @@
+//! Listeners: one a thread, all on one port; and a server's life from bind to graceful stop.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pushmark_transport::timer::Timer;
+use pushmark_transport::{ConnectionKill, process};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::hub::{Hub, enter_shard};
+use crate::{inject, publisher, routes};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+/// Pause before the next accept when no descriptor is left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a server could not start or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source} (is the address free, and of this machine?)")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread or its runtime could not be made, or a thread ended by itself.
+    #[error("a server thread failed: {0}")]
+    Thread(String),
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<Result<(), ServeError>>>,
+}
+
+impl Server {
+    /// Binds, and serves on threads of its own.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on or a thread cannot be made.
+    pub fn start(config: Config) -> Result<Self, ServeError> {
+        process::raise_open_files();
+        let mut address = config.listen;
+        let hub = Arc::new(Hub::new(config));
+        let stop = watch::Sender::new(false);
+        let mut threads = Vec::new();
+        for shard in 0..hub.threads() {
+            // Bound here, so that a port of 0 is known before the next thread binds, and errors are the caller's.
+            let listener = bind(address)?;
+            address = listener.local_addr().map_err(|source| ServeError::Bind { address, source })?;
+            let (hub, stopping) = (hub.clone(), stop.subscribe());
+            let thread = std::thread::Builder::new()
+                .name(format!("serve-{shard}"))
+                .spawn(move || run_thread(hub, shard, listener, stopping))
+                .map_err(|e| ServeError::Thread(e.to_string()))?;
+            threads.push(thread);
+        }
+        Ok(Self { address, stop, threads })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops taking connections, ends every session in its transport's orderly way, and waits for the threads; those
+    /// sessions that do not end within the configured deadline are cut off.
+    ///
+    /// # Errors
+    /// When a thread had failed.
+    pub fn stop(self) -> Result<(), ServeError> {
+        self.stop.send_replace(true);
+        for thread in self.threads {
+            thread.join().map_err(|_| ServeError::Thread("it panicked".into()))??;
+        }
+        Ok(())
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+    let bound = || -> rustix::io::Result<std::net::TcpListener> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        // One listener a thread on the same port: the kernel spreads connections over them.
+        sockopt::set_socket_reuseport(&socket, true)?;
+        bind(&socket, &address)?;
+        listen(&socket, BACKLOG)?;
+        Ok(socket.into())
+    };
+    bound().map_err(|e| ServeError::Bind { address, source: e.into() })
+}
+
+fn run_thread(
+    hub: Arc<Hub>,
+    shard: usize,
+    listener: std::net::TcpListener,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let thread = |e: io::Error| ServeError::Thread(e.to_string());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
+    tokio::task::LocalSet::new().block_on(&runtime, async move {
+        enter_shard(shard);
+        let timer = Timer::start().map_err(thread)?;
+        inject::use_timer(timer.clone());
+        tokio::task::spawn_local(publisher::run(hub.clone(), shard, timer));
+        let listener = TcpListener::from_std(listener).map_err(thread)?;
+        accept(hub, listener, stopping).await;
+        Ok(())
+    })
+}
+
+async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
+    // Every connection task holds a sender's clone; when all are gone, all connections have ended.
+    let (open, mut all_ended) = tokio::sync::mpsc::channel::<Infallible>(1);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, hub.clone(), stopping.clone());
+                let open = open.clone();
+                tokio::task::spawn_local(async move {
+                    connection.await;
+                    drop(open);
+                });
+            }
+            Err(e) => {
+                // Mostly: no descriptor left. Those who are connected are served on; the others wait in the backlog.
+                hub.count_accept_error();
+                tracing::warn!("cannot accept: {e}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    drop(open);
+    hub.close_all();
+    let ended = async {
+        all_ended.recv().await;
+        // Sessions that left their HTTP connection behind end on their own tasks.
+        while hub.open_sessions() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(hub.config.stop_deadline, ended).await.is_err() {
+        tracing::warn!("{} sessions did not end in time and are cut off", hub.open_sessions());
+    }
+}
+
+async fn connection(stream: TcpStream, hub: Arc<Hub>, mut stopping: watch::Receiver<bool>) {
+    // Small messages leave when they are written; see `pushmark_transport::tcp`.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let kill = ConnectionKill::default();
+    let service = service_fn(|mut request| {
+        let (hub, kill) = (hub.clone(), kill.clone());
+        async move {
+            request.extensions_mut().insert(kill);
+            Ok::<_, Infallible>(routes::route(request, &hub).await)
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(hub.config.header_deadline)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(served);
+    tokio::select! {
+        // What a connection dies of is told by its session; a connection without one had nothing to lose.
+        _ = served.as_mut() => return,
+        () = kill.killed() => return,
+        _ = stopping.wait_for(|stop| *stop) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = served.await;
+}

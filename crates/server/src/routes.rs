@@ -1,0 +1,83 @@
+//! Routes: transports by the registry, control and statistics by this file, anything else by a 404 that says what there is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, StatusCode};
+use pushmark_measure::schedule::Rate;
+use pushmark_transport::control::{PUBLISH_PATH, Publish, STATS_PATH, STOP_PATH};
+use pushmark_transport::http::{collect, refusal, status};
+use pushmark_transport::seam::{ServerRequest, ServerResponse};
+use pushmark_transport::body::ServerBody;
+use pushmark_transport::{Step, registry};
+
+use crate::hub::Hub;
+use crate::publisher::Publication;
+
+/// A control request's body is at most this large.
+const MOST_CONTROL_BYTES: usize = 64 * 1024;
+/// A publication faster than this is a mistake, not a load.
+const FASTEST: Rate = Rate { count: 1_000_000, per_ns: 1_000_000_000 };
+
+pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerResponse<Hub> {
+    let request = match registry::respond(request, hub).await {
+        Ok(response) => return response,
+        Err(request) => request,
+    };
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, STATS_PATH) => stats(hub),
+        (&Method::POST, PUBLISH_PATH) => publish(request, hub).await,
+        (&Method::POST, STOP_PATH) => stop(hub).await,
+        (_, STATS_PATH | PUBLISH_PATH | STOP_PATH) => refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong method"),
+        _ => {
+            let paths: Vec<String> = registry::ROWS.iter().filter(|r| !r.in_process).map(|r| format!("/{}", r.name)).collect();
+            refusal(StatusCode::NOT_FOUND, format!("this server has {}, {STATS_PATH} and /control", paths.join(", ")))
+        }
+    }
+}
+
+fn stats(hub: &Hub) -> ServerResponse<Hub> {
+    match serde_json::to_vec(&hub.stats()) {
+        Ok(json) => {
+            let mut response = status(StatusCode::OK);
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *response.body_mut() = ServerBody::whole(json);
+            response
+        }
+        Err(e) => refusal(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()),
+    }
+}
+
+async fn publish(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
+    let body = match collect(Step::Receive, request.into_body(), MOST_CONTROL_BYTES).await {
+        Ok(body) => body,
+        Err(e) => return refusal(StatusCode::BAD_REQUEST, e.to_string()),
+    };
+    let publish: Publish = match serde_json::from_slice(&body) {
+        Ok(publish) => publish,
+        Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("not a publication: {e}")),
+    };
+    if publish.payload_bytes as usize > hub.config.max_message_bytes {
+        return refusal(StatusCode::BAD_REQUEST, "payload_bytes is larger than this server's messages may be");
+    }
+    if publish.schedule.rate.as_per_second() > FASTEST.as_per_second() {
+        return refusal(StatusCode::BAD_REQUEST, "a publication may have a million messages a second");
+    }
+    hub.publish(Publication::new(publish, hub.threads()));
+    status(StatusCode::OK)
+}
+
+async fn stop(hub: &Hub) -> ServerResponse<Hub> {
+    if let Some(publication) = hub.publication() {
+        publication.stop();
+        // The threads settle within one fan-out; a bound all the same, so that a stuck one does not hang the answer.
+        for _ in 0..2_000 {
+            if publication.is_settled() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    stats(hub)
+}

@@ -1,0 +1,112 @@
+//! Response bodies of the reference server: nothing, some bytes, or an outbox that streams.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use crate::host::{CloseReason, Host, Session};
+
+/// A response's body.
+pub enum ServerBody<H: Host> {
+    /// All of it, sent at once; `None` once it is taken, or when there is none.
+    Whole(Option<Bytes>),
+    /// A session's outbox, for as long as the session lives.
+    Stream(OutboxStream<H>),
+}
+
+impl<H: Host> ServerBody<H> {
+    /// No body.
+    pub fn empty() -> Self {
+        ServerBody::Whole(None)
+    }
+
+    /// All of a body.
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        ServerBody::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+/// A session's outbox as a body that ends with the session. When the client goes away first, the server drops the
+/// body, and the session ends with it.
+pub struct OutboxStream<H: Host> {
+    host: Arc<H>,
+    session: Arc<Session>,
+    /// Sent before the first message.
+    prelude: Option<Bytes>,
+    ended: bool,
+}
+
+impl<H: Host> OutboxStream<H> {
+    /// Streams `session`'s messages, `prelude` first.
+    pub fn new(host: Arc<H>, session: Arc<Session>, prelude: Bytes) -> Self {
+        Self {
+            host,
+            session,
+            prelude: (!prelude.is_empty()).then_some(prelude),
+            ended: false,
+        }
+    }
+}
+
+impl<H: Host> Drop for OutboxStream<H> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let outbox = &self.session.outbox;
+            let reason = match (outbox.has_overflowed(), outbox.is_closed()) {
+                (true, _) => CloseReason::SlowReader,
+                (false, true) => CloseReason::Server,
+                (false, false) => CloseReason::EndedEarly,
+            };
+            self.host.closed(&self.session, reason);
+        }
+    }
+}
+
+impl<H: Host> Body for ServerBody<H> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            ServerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            ServerBody::Stream(stream) => {
+                if let Some(prelude) = stream.prelude.take() {
+                    return Poll::Ready(Some(Ok(Frame::data(prelude))));
+                }
+                match stream.session.outbox.poll_pop(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Some(outgoing)) => {
+                        stream.host.written(&stream.session, outgoing.sent);
+                        Poll::Ready(Some(Ok(Frame::data(outgoing.encoded))))
+                    }
+                    Poll::Ready(None) => {
+                        stream.ended = true;
+                        let overflowed = stream.session.outbox.has_overflowed();
+                        let reason = if overflowed { CloseReason::SlowReader } else { CloseReason::Server };
+                        stream.host.closed(&stream.session, reason);
+                        Poll::Ready(None)
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, ServerBody::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ServerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            ServerBody::Stream(_) => SizeHint::default(),
+        }
+    }
+}

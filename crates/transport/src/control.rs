@@ -1,0 +1,171 @@
+//! Control and statistics of the reference server: the words that generator and server exchange, and a client.
+//!
+//! JSON over HTTP/1.1 on the server's own port: `POST /control/publish` starts a publication, `POST /control/stop` ends it,
+//! `GET /stats` reads the server's own counts.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use hyper::{Method, StatusCode, Uri};
+use pushmark_measure::{Histogram, Nanos, Schedule};
+use serde::{Deserialize, Serialize};
+
+use crate::driven::Driven;
+use crate::error::{ErrorClass, Step, TransportError};
+use crate::host::CloseReason;
+use crate::message::Kind;
+use crate::seam::Target;
+
+/// Path of the statistics.
+pub const STATS_PATH: &str = "/stats";
+/// Path that starts a publication.
+pub const PUBLISH_PATH: &str = "/control/publish";
+/// Path that ends it.
+pub const STOP_PATH: &str = "/control/stop";
+/// What the server prints on stdout, followed by its address, once it takes connections.
+pub const READY: &str = "pushmark server ready on ";
+
+/// A publication: one stream, from the server to every session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// Goes into every stamp.
+    pub run: u32,
+    /// When messages are published.
+    pub schedule: Schedule,
+    /// Text or binary.
+    pub kind: Kind,
+    /// Payload size, stamp included.
+    pub payload_bytes: u32,
+    /// Messages intended in this window are counted apart.
+    pub measured: Range<Nanos>,
+}
+
+/// The server's own counts, from its start to now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerStats {
+    /// Sessions open now.
+    pub sessions_open: u64,
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Sessions refused because there were too many.
+    pub sessions_refused: u64,
+    /// Sessions ended, by reason.
+    pub sessions_closed: BTreeMap<CloseReason, u64>,
+    /// Times that no connection could be accepted (no descriptor left, mostly).
+    pub accept_errors: u64,
+    /// Messages published.
+    pub published: u64,
+    /// Of those, intended in the measured window.
+    pub published_measured: u64,
+    /// Messages published times the sessions open at the time.
+    pub offered: u64,
+    /// Of those, intended in the measured window.
+    pub offered_measured: u64,
+    /// Messages handed to sockets.
+    pub written: u64,
+    /// Messages dropped because an outbox was full.
+    pub dropped: u64,
+    /// Messages still waiting in an outbox when its session ended.
+    pub undelivered: u64,
+    /// Messages from clients.
+    pub received: u64,
+    /// This connection's write − publish, over all messages written, in nanoseconds.
+    pub fanout_delay: Histogram,
+    /// User CPU time of the process, in nanoseconds (to the kernel's tick).
+    pub cpu_user_ns: u64,
+    /// System CPU time of the process, in nanoseconds (to the kernel's tick).
+    pub cpu_system_ns: u64,
+    /// Resident memory, in bytes.
+    pub rss_bytes: u64,
+    /// Threads that serve connections.
+    pub threads: u32,
+    /// The instant these counts were taken.
+    pub at: Nanos,
+}
+
+/// A kept connection to a server's control paths. One request at a time.
+pub struct ControlClient {
+    connection: Driven,
+}
+
+/// Most that a server's answer may take, in bytes.
+const MOST_ANSWER_BYTES: usize = 4 << 20;
+
+impl ControlClient {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As any connect.
+    pub async fn connect(target: &Target) -> Result<Self, TransportError> {
+        let stream = crate::tcp::connect(target).await?;
+        Ok(Self {
+            connection: Driven::over(stream, target).await?,
+        })
+    }
+
+    /// Starts a publication.
+    ///
+    /// # Errors
+    /// The server has no such path, refused it, or is gone.
+    pub async fn publish(&mut self, publish: &Publish) -> Result<(), TransportError> {
+        let body =
+            serde_json::to_vec(publish).map_err(|e| TransportError::new(Step::Send, ErrorClass::Other, e))?;
+        self.ask(Method::POST, PUBLISH_PATH, body).await.map(drop)
+    }
+
+    /// Ends the publication and reads the statistics.
+    ///
+    /// # Errors
+    /// As [`ControlClient::stats`].
+    pub async fn stop(&mut self) -> Result<ServerStats, TransportError> {
+        let answer = self.ask(Method::POST, STOP_PATH, Vec::new()).await?;
+        parse(&answer)
+    }
+
+    /// Reads the statistics.
+    ///
+    /// # Errors
+    /// The server has no such path, answered something else, or is gone.
+    pub async fn stats(&mut self) -> Result<ServerStats, TransportError> {
+        let answer = self.ask(Method::GET, STATS_PATH, Vec::new()).await?;
+        parse(&answer)
+    }
+
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &'static str,
+        body: Vec<u8>,
+    ) -> Result<bytes::Bytes, TransportError> {
+        let request = self
+            .connection
+            .request(method, Uri::from_static(path), body.into());
+        let (head, answer) = self
+            .connection
+            .exchange(Step::Receive, request, MOST_ANSWER_BYTES)
+            .await?;
+        let status = head.status;
+        if status != StatusCode::OK {
+            let words = String::from_utf8_lossy(&answer);
+            let class = ErrorClass::Status(status.as_u16());
+            return Err(TransportError::new(
+                Step::Receive,
+                class,
+                format_args!("{path}: {status}: {}", words.trim()),
+            ));
+        }
+        Ok(answer)
+    }
+}
+
+fn parse(answer: &[u8]) -> Result<ServerStats, TransportError> {
+    serde_json::from_slice(answer).map_err(|e| {
+        TransportError::new(
+            Step::Receive,
+            ErrorClass::Protocol,
+            format_args!("{STATS_PATH} is not what it should be: {e}"),
+        )
+    })
+}

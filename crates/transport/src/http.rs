@@ -1,0 +1,172 @@
+//! What the HTTP transports share: headers, queries, statuses, and the message that comes up in a request's body.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
+
+use crate::body::ServerBody;
+use crate::error::{ErrorClass, Step, TransportError};
+use crate::host::{Host, SessionId};
+use crate::message::{Kind, Message};
+
+/// The media type that marks a text message in a request's or a response's body.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+/// The media type that marks a binary message.
+pub const BINARY: &str = "application/octet-stream";
+/// The response header that names a session.
+pub const SESSION_HEADER: &str = "pushmark-session";
+
+/// An error unless `status` is the `wanted` one.
+///
+/// # Errors
+/// [`ErrorClass::Status`].
+pub fn expect_status(step: Step, status: StatusCode, wanted: StatusCode) -> Result<(), TransportError> {
+    if status == wanted {
+        return Ok(());
+    }
+    let class = ErrorClass::Status(status.as_u16());
+    Err(TransportError::new(
+        step,
+        class,
+        format_args!("the server answered {status} where {wanted} was needed"),
+    ))
+}
+
+/// Reads a body of at most `limit` bytes to its end.
+///
+/// # Errors
+/// Too large, or the connection ended first.
+pub async fn collect(step: Step, body: Incoming, limit: usize) -> Result<Bytes, TransportError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) => match error.downcast::<hyper::Error>() {
+            Ok(error) => Err(from_hyper(step, &error)),
+            Err(_) => Err(TransportError::new(
+                step,
+                ErrorClass::TooLarge,
+                format_args!("body over {limit} bytes"),
+            )),
+        },
+    }
+}
+
+/// The class that an error of the HTTP library belongs to.
+pub fn from_hyper(step: Step, error: &hyper::Error) -> TransportError {
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return TransportError::from_io(step, io);
+        }
+        cause = inner.source();
+    }
+    let class = if error.is_incomplete_message() {
+        ErrorClass::EndedEarly
+    } else if error.is_parse_too_large() {
+        ErrorClass::TooLarge
+    } else if error.is_parse() {
+        ErrorClass::Protocol
+    } else if error.is_canceled() || error.is_closed() {
+        ErrorClass::Closed
+    } else {
+        ErrorClass::Other
+    };
+    TransportError::new(step, class, error)
+}
+
+/// The value of `name` in a query string. Only what this project writes itself is asked for, so nothing is unescaped.
+pub fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    uri.query()?.split('&').find_map(|pair| {
+        pair.split_once('=')
+            .filter(|(key, _)| *key == name)
+            .map(|(_, v)| v)
+    })
+}
+
+/// Names `session` in a response's headers.
+pub fn session_header(headers: &mut HeaderMap, session: SessionId) {
+    if let Ok(name) = HeaderValue::try_from(session.to_string()) {
+        headers.insert(HeaderName::from_static(SESSION_HEADER), name);
+    }
+}
+
+/// The session that a response's headers name.
+///
+/// # Errors
+/// Protocol, when they name none.
+pub fn session_of(headers: &HeaderMap) -> Result<SessionId, TransportError> {
+    let name = headers.get(SESSION_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
+    name.ok_or_else(|| {
+        TransportError::new(
+            Step::Open,
+            ErrorClass::Protocol,
+            format_args!("the answer names no session in its {SESSION_HEADER} header"),
+        )
+    })
+}
+
+/// `path` for what concerns `session`.
+///
+/// # Errors
+/// None that a path of this crate can have.
+pub fn session_uri(path: &str, session: SessionId) -> Result<Uri, TransportError> {
+    Uri::try_from(format!("{path}?session={session}"))
+        .map_err(|e| TransportError::new(Step::Open, ErrorClass::Other, e))
+}
+
+/// A response with nothing but a status.
+pub fn status<H: Host>(status: StatusCode) -> Response<ServerBody<H>> {
+    let mut response = Response::new(ServerBody::empty());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A response that says in plain words what is wrong with a request.
+pub fn refusal<H: Host>(code: StatusCode, words: impl Into<String>) -> Response<ServerBody<H>> {
+    let mut response = status(code);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    *response.body_mut() = ServerBody::whole(words.into() + "\n");
+    response
+}
+
+/// Takes the message in the body of `request` up to the session that its query names: 204, or why not.
+pub async fn receive_post<H: Host>(request: Request<Incoming>, host: &Arc<H>) -> Response<ServerBody<H>> {
+    let Some(id) = query(request.uri(), "session").and_then(|id| id.parse().ok()) else {
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "the query must name a session: ?session=…",
+        );
+    };
+    let Some(session) = host.find(id) else {
+        return refusal(StatusCode::NOT_FOUND, "no such session, or it has ended");
+    };
+    let is_text = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .is_some_and(|t| t.as_bytes().starts_with(b"text/"));
+    let kind = if is_text { Kind::Text } else { Kind::Binary };
+    let limit = host.max_message_bytes();
+    let payload = match collect(Step::Receive, request.into_body(), limit).await {
+        Ok(payload) => payload,
+        Err(e) if e.class == ErrorClass::TooLarge => {
+            return refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a message may have {limit} bytes"),
+            );
+        }
+        Err(_) => return refusal(StatusCode::BAD_REQUEST, "the body did not arrive whole"),
+    };
+    if !crate::host::is_valid(kind, &payload) {
+        return refusal(StatusCode::BAD_REQUEST, "a text message must be UTF-8");
+    }
+    host.received(&session, Message { kind, payload });
+    status(StatusCode::NO_CONTENT)
+}

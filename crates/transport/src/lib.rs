@@ -1,0 +1,30 @@
+//! Transports: the seam they share, the stamp they carry, and one folder for each, both halves.
+//!
+//! A client half gives a pair ([`Tx`], [`Rx`]); a server half turns a request into a session that drains its
+//! [`Outbox`]. A new transport is a folder and one row of [`registry`]; nothing else changes.
+
+pub mod body;
+pub mod control;
+pub mod driven;
+pub mod error;
+pub mod host;
+pub mod http;
+pub mod long_poll;
+pub mod message;
+pub mod null;
+pub mod outbox;
+pub mod process;
+pub mod registry;
+pub mod seam;
+pub mod sse;
+pub mod stamp;
+pub mod tcp;
+pub mod timer;
+pub mod ws;
+
+pub use error::{ErrorClass, Step, TransportError};
+pub use host::{CloseReason, ConnectionKill, Host, Session, SessionId};
+pub use message::{Kind, Message};
+pub use outbox::{Outbox, Outgoing, WhenFull};
+pub use seam::{Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
+pub use stamp::Stamp;

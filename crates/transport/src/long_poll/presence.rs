@@ -1,0 +1,115 @@
+//! Presence: whether a polling client is there, and the one end of its session.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use pushmark_measure::{Nanos, clock};
+use tokio::sync::Notify;
+
+use crate::host::{CloseReason, Host, Session};
+
+/// What a session of polls knows of its client; unused by other transports.
+#[derive(Default)]
+pub(crate) struct Presence {
+    polls: AtomicU32,
+    /// When the last poll ended, or the session was opened.
+    left_at: AtomicU64,
+    /// The last poll ended without an answer: its connection was gone.
+    cut_off: AtomicBool,
+    over: AtomicBool,
+    nudge: Notify,
+}
+
+impl Presence {
+    /// A poll is there for as long as the returned value lives.
+    pub(super) fn arrive(&self) -> Present<'_> {
+        self.polls.fetch_add(1, SeqCst);
+        self.cut_off.store(false, SeqCst);
+        Present {
+            presence: self,
+            answered: false,
+        }
+    }
+
+    pub(super) fn leave(&self) {
+        self.left_at.store(clock::now().0, SeqCst);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(SeqCst)
+    }
+
+    /// Has the watchdog look at the session now.
+    pub(crate) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// How long until the client has been away too long; the full span while it is there.
+    fn left_to_wait(&self, absence_deadline: Duration) -> Duration {
+        if self.polls.load(SeqCst) > 0 {
+            return absence_deadline;
+        }
+        let away = clock::now().duration_since(Nanos(self.left_at.load(SeqCst)));
+        absence_deadline.saturating_sub(away)
+    }
+}
+
+/// A poll that is being answered.
+pub(super) struct Present<'a> {
+    presence: &'a Presence,
+    answered: bool,
+}
+
+impl Present<'_> {
+    /// The poll has its answer. One that is dropped without had its connection go away.
+    pub(super) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.presence.leave();
+        if !self.answered {
+            self.presence.cut_off.store(true, SeqCst);
+        }
+        self.presence.polls.fetch_sub(1, SeqCst);
+    }
+}
+
+/// Ends `session` unless it has ended: the host hears of it once, and a poll that waits is woken.
+pub(super) fn end<H: Host>(session: &Arc<Session>, host: &H, reason: CloseReason) {
+    if session.presence.over.swap(true, SeqCst) {
+        return;
+    }
+    host.closed(session, reason);
+    // Also wakes a poll that waits, whether or not the host has emptied the outbox.
+    session.outbox.close();
+    session.presence.nudge();
+}
+
+/// Watches over `session` until it ends. One timer, set again only when it fires: a poll costs it nothing.
+pub(super) async fn watch<H: Host>(session: Arc<Session>, host: Arc<H>) {
+    let presence = &session.presence;
+    while !presence.is_over() {
+        if session.outbox.has_overflowed() {
+            return end(&session, &*host, CloseReason::SlowReader);
+        }
+        let wait = presence.left_to_wait(host.absence_deadline());
+        if wait.is_zero() {
+            let reason = if session.outbox.is_closed() {
+                CloseReason::Server
+            } else if presence.cut_off.load(SeqCst) {
+                CloseReason::EndedEarly
+            } else {
+                CloseReason::Idle
+            };
+            return end(&session, &*host, reason);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = presence.nudge.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Long polling, server half.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode, Uri};
+
+use crate::body::ServerBody;
+use crate::host::{CloseReason, ConnectionKill, Host, Session};
+use crate::http::{BINARY, query, receive_post, refusal, session_header, status};
+use crate::long_poll::{CURSOR_HEADER, MOST_ANSWER_BYTES, presence, record};
+use crate::message::Message;
+use crate::outbox::{Batch, Outgoing, Peeked};
+use crate::registry::row_of_path;
+use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
+
+const CURSOR: HeaderName = HeaderName::from_static(CURSOR_HEADER);
+
+/// Answers polls.
+pub struct LongPollServer;
+
+impl ServerHalf for LongPollServer {
+    const PATH: &'static str = "/long-poll";
+
+    fn encode(message: &Message) -> Bytes {
+        record::encode(message)
+    }
+
+    async fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
+        match *request.method() {
+            Method::GET if request.uri().query().is_none() => open(&request, host),
+            Method::GET => poll(request.uri(), host).await,
+            Method::POST => receive_post(request, host).await,
+            Method::DELETE => close(request.uri(), host),
+            _ => {
+                let mut response = refusal(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "GET polls, POST takes a message, DELETE ends the session",
+                );
+                response
+                    .headers_mut()
+                    .insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+                response
+            }
+        }
+    }
+}
+
+fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
+    let Some(session) = host.open::<LongPollServer>(ConnectionKill::of(request)) else {
+        return refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server takes no more sessions",
+        );
+    };
+    let mut response = status(StatusCode::OK);
+    session_header(response.headers_mut(), session.id);
+    response.headers_mut().insert(CURSOR, HeaderValue::from(0));
+    session.presence.leave();
+    tokio::task::spawn_local(presence::watch(session, host.clone()));
+    response
+}
+
+/// The session of polls that a query names.
+fn session_of<H: Host>(uri: &Uri, host: &Arc<H>) -> Result<Arc<Session>, Box<ServerResponse<H>>> {
+    let id = query(uri, "session").and_then(|id| id.parse().ok());
+    id.and_then(|id| host.find(id))
+        .filter(|session| session.transport == row_of_path(LongPollServer::PATH))
+        .ok_or_else(|| {
+            Box::new(refusal(
+                StatusCode::NOT_FOUND,
+                "no such session, or it has ended",
+            ))
+        })
+}
+
+fn close<H: Host>(uri: &Uri, host: &Arc<H>) -> ServerResponse<H> {
+    match session_of(uri, host) {
+        Ok(session) => {
+            presence::end(&session, &**host, CloseReason::Client);
+            status(StatusCode::NO_CONTENT)
+        }
+        Err(refusal) => *refusal,
+    }
+}
+
+/// What a poll found.
+enum Found {
+    Batch(Batch),
+    Nothing,
+    Ended,
+    Superseded,
+}
+
+async fn poll<H: Host>(uri: &Uri, host: &Arc<H>) -> ServerResponse<H> {
+    let session = match session_of(uri, host) {
+        Ok(session) => session,
+        Err(refusal) => return *refusal,
+    };
+    let Some(cursor) = query(uri, "cursor").and_then(|cursor| cursor.parse::<u64>().ok()) else {
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "the query must have a cursor: a number, 0 at first",
+        );
+    };
+    let present = session.presence.arrive();
+    let found = wait(&session, cursor, &**host).await;
+    present.answered();
+    match found {
+        Found::Batch(batch) => {
+            let given_before = batch.messages.len() - batch.fresh;
+            for outgoing in &batch.messages[given_before..] {
+                host.written(&session, outgoing.sent);
+            }
+            let mut response = status(StatusCode::OK);
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(BINARY));
+            headers.insert(CURSOR, HeaderValue::from(batch.next));
+            *response.body_mut() = ServerBody::whole(joined(&batch.messages));
+            response
+        }
+        Found::Nothing => {
+            let mut response = status(StatusCode::NO_CONTENT);
+            response.headers_mut().insert(CURSOR, HeaderValue::from(cursor));
+            response
+        }
+        Found::Ended => {
+            let overflowed = session.outbox.has_overflowed();
+            let reason = if overflowed { CloseReason::SlowReader } else { CloseReason::Server };
+            presence::end(&session, &**host, reason);
+            refusal(StatusCode::GONE, "the session has ended")
+        }
+        Found::Superseded => refusal(StatusCode::CONFLICT, "a newer poll of this session took over"),
+    }
+}
+
+async fn wait<H: Host>(session: &Session, cursor: u64, host: &H) -> Found {
+    let reader = session.outbox.begin_reading();
+    let peek = poll_fn(|cx| {
+        if session.presence.is_over() {
+            return Poll::Ready(Found::Ended);
+        }
+        let peeked = ready!(session.outbox.poll_peek(reader, cursor, MOST_ANSWER_BYTES, cx));
+        Poll::Ready(match peeked {
+            Peeked::Batch(batch) => Found::Batch(batch),
+            Peeked::Ended => Found::Ended,
+            Peeked::Superseded => Found::Superseded,
+        })
+    });
+    tokio::select! {
+        biased;
+        found = peek => found,
+        () = tokio::time::sleep(host.poll_deadline()) => Found::Nothing,
+    }
+}
+
+/// One body of many records; of one record, that record itself.
+fn joined(messages: &[Outgoing]) -> Bytes {
+    if let [only] = messages {
+        return only.encoded.clone();
+    }
+    let mut body = BytesMut::with_capacity(messages.iter().map(|m| m.encoded.len()).sum());
+    for message in messages {
+        body.extend_from_slice(&message.encoded);
+    }
+    body.freeze()
+}

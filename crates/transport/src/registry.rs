@@ -1,0 +1,108 @@
+//! The registry: one row for each transport. The only list of them anywhere.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::host::Host;
+use crate::long_poll::{LongPollConnector, LongPollServer};
+use crate::message::Message;
+use crate::null::NullConnector;
+use crate::seam::{Connector, ServerHalf, ServerRequest, ServerResponse};
+use crate::sse::{SseConnector, SseServer};
+use crate::ws::{WsConnector, WsServer};
+
+/// A carrier that is plain HTTP/1.1 over TCP.
+pub const H1: &str = "h1";
+
+/// What is known of a transport without connecting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// As written in scenario files and reports.
+    pub name: &'static str,
+    /// Carriers it can run over, its default first.
+    pub carriers: &'static [&'static str],
+    /// It needs no server: sessions talk to a peer in their own process.
+    pub in_process: bool,
+    /// How binary payloads cross it: as they are, or encoded because it carries text alone.
+    pub binary: Binary,
+    /// How many connections a session that also sends holds.
+    pub connections_when_sending: u32,
+    /// A client can say that it ends a session. Otherwise all it can do is close the connection, which the server cannot
+    /// tell from a crash and counts as ended early.
+    pub orderly_close: bool,
+}
+
+/// How a transport carries bytes that are not text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    /// As they are.
+    Native,
+    /// In base64 (RFC 4648, section 4): four bytes for every three.
+    Base64,
+}
+
+/// Something to do with a transport's client half, whichever it is: each transport gets code, futures and task sizes
+/// of its own, with no dispatch left on the message path.
+pub trait WithConnector {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn with<C: Connector>(self, connector: C) -> Self::Output;
+}
+
+macro_rules! registry {
+    ($($row:expr, $connector:expr, [$($server:ty)?];)*) => {
+        /// Every transport, in the order of reports.
+        pub const ROWS: &[Row] = &[$($row),*];
+
+        /// Runs `task` with the client half of the transport called `name`; gives `task` back when there is none.
+        ///
+        /// # Errors
+        /// No transport has that name.
+        pub fn with_connector<W: WithConnector>(name: &str, task: W) -> Result<W::Output, W> {
+            $(if name == $row.name { return Ok(task.with($connector)); })*
+            Err(task)
+        }
+
+        /// Answers a request for a transport's path; gives the request back when the path is none of them.
+        ///
+        /// # Errors
+        /// The path is no transport's.
+        pub async fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> Result<ServerResponse<H>, ServerRequest> {
+            $($(if request.uri().path() == <$server>::PATH {
+                return Ok(<$server as ServerHalf>::respond(request, host).await);
+            })?)*
+            Err(request)
+        }
+
+        /// The row whose server half has `path`; the number of rows when there is none.
+        pub fn row_of_path(path: &str) -> usize {
+            let paths = [$(registry!(@path $($server)?)),*];
+            paths.iter().position(|p| *p == Some(path)).unwrap_or(ROWS.len())
+        }
+
+        /// The encoder of each row's server half.
+        pub const ENCODERS: &[Option<fn(&Message) -> Bytes>] = &[$(registry!(@encode $($server)?)),*];
+    };
+    (@path $server:ty) => { Some(<$server>::PATH) };
+    (@path) => { None };
+    (@encode $server:ty) => { Some(<$server>::encode) };
+    (@encode) => { None };
+}
+
+registry! {
+    Row { name: "ws", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 1, orderly_close: true },
+        WsConnector, [WsServer];
+    Row { name: "sse", carriers: &[H1], in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false },
+        SseConnector, [SseServer];
+    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true },
+        LongPollConnector, [LongPollServer];
+    Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true },
+        NullConnector, [];
+}
+
+/// The row called `name`.
+pub fn row(name: &str) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.name == name)
+}

@@ -1,0 +1,141 @@
+//! The seam: the few traits through which everything else speaks to a transport.
+//!
+//! On the client, a connection is a pair ([`Tx`], [`Rx`]) whichever transport made it, so one engine drives them all.
+//! On the server, a [`ServerHalf`] answers requests and lets the connection pull from its session's outbox.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use pushmark_measure::Nanos;
+
+use crate::body::ServerBody;
+use crate::error::TransportError;
+use crate::host::Host;
+use crate::message::{Kind, Message};
+
+/// Where a session goes, and what it may take.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The server.
+    pub address: SocketAddr,
+    /// The session will also send; a transport with a separate way up opens it while connecting.
+    pub sends: bool,
+    /// Deadline of the TCP connect.
+    pub connect_deadline: Duration,
+    /// Deadline from connected to usable.
+    pub open_deadline: Duration,
+    /// A message larger than this ends the session with an error of its own class.
+    pub max_message_bytes: usize,
+    /// Which in-process peer a transport without sockets talks to; see [`crate::null`].
+    pub in_process: Option<crate::null::Peer>,
+}
+
+/// When the steps of a connect happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectTimes {
+    /// Before the TCP connect.
+    pub started: Nanos,
+    /// TCP connected.
+    pub tcp_connected: Nanos,
+    /// The session can be used: headers of a 101 or a 200 have arrived.
+    pub usable: Nanos,
+}
+
+/// A usable session.
+pub struct Connected<T, R> {
+    /// Sends.
+    pub tx: T,
+    /// Receives.
+    pub rx: R,
+    /// When the steps happened.
+    pub times: ConnectTimes,
+}
+
+/// Opens sessions: the client half of a transport.
+pub trait Connector: Clone + 'static {
+    /// The sending half of a session.
+    type Tx: Tx + 'static;
+    /// The receiving half.
+    type Rx: Rx + 'static;
+
+    /// Opens one session, each step within its deadline.
+    ///
+    /// # Errors
+    /// With the step that failed and the class of its cause.
+    fn connect(
+        &self,
+        target: &Target,
+    ) -> impl Future<Output = Result<Connected<Self::Tx, Self::Rx>, TransportError>>;
+}
+
+/// The sending half of a session.
+pub trait Tx {
+    /// Sends one message. Returns when the transport has taken it, which is not when the peer has it.
+    ///
+    /// # Errors
+    /// When the session is gone or the peer refused the message.
+    fn send(&mut self, message: Message) -> impl Future<Output = Result<(), TransportError>>;
+
+    /// Ends the session in the transport's orderly way, as far as it has one. Does not wait for the peer's answer:
+    /// the receiving half sees that.
+    ///
+    /// # Errors
+    /// When the session is gone already.
+    fn close(&mut self) -> impl Future<Output = Result<(), TransportError>>;
+}
+
+/// The receiving half of a session.
+pub trait Rx {
+    /// Waits for the next wake-up that brings at least one message and delivers all that it brought. All that one read
+    /// of the socket completed has one arrival stamp, taken in the first statement after that read: never before the
+    /// bytes were there, so no latency is negative. Returns how many; 0 means that the peer closed the session in an
+    /// orderly way. Cancel-safe: dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// When the session ended otherwise.
+    fn recv<I: Inbox>(&mut self, inbox: &mut I) -> impl Future<Output = Result<usize, TransportError>>;
+}
+
+/// Takes what a session receives. Payloads are lent, so that a receive path need not allocate.
+pub trait Inbox {
+    /// One message.
+    fn deliver(&mut self, received: Nanos, kind: Kind, payload: &[u8]);
+}
+
+/// Owned deliveries; for tests and tools.
+#[derive(Clone, Debug, Default)]
+pub struct Collected(pub Vec<(Nanos, Message)>);
+
+impl Inbox for Collected {
+    fn deliver(&mut self, received: Nanos, kind: Kind, payload: &[u8]) {
+        self.0.push((
+            received,
+            Message {
+                kind,
+                payload: payload.to_vec().into(),
+            },
+        ));
+    }
+}
+
+/// A request for one of the reference server's own paths.
+pub type ServerRequest = Request<Incoming>;
+/// What it is answered with.
+pub type ServerResponse<H> = Response<ServerBody<H>>;
+
+/// The server half of a transport.
+pub trait ServerHalf: 'static {
+    /// The path all of the transport's requests go to: `/` and the transport's name.
+    const PATH: &'static str;
+
+    /// The bytes that carry `message` to every session of this transport: made once for a fan-out, then shared.
+    fn encode(message: &Message) -> bytes::Bytes;
+
+    /// Answers one request for [`ServerHalf::PATH`]: opens a session, takes a message upstream, or gives what waits.
+    /// Never fails: what is wrong with a request is said in its response.
+    fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> impl Future<Output = ServerResponse<H>>;
+}

@@ -1,0 +1,276 @@
+//! Server-sent events, client half.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode, Uri};
+use pushmark_measure::{Nanos, clock};
+
+use crate::driven::{Driven, too_large};
+use crate::error::{ErrorClass, Step, TransportError};
+use crate::http::{expect_status, session_of, session_uri};
+use crate::message::{Kind, Message};
+use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
+use crate::sse::SseServer;
+use crate::sse::parser::{Event, EventSink, Parser};
+use crate::sse::writer::{self, BINARY_TYPE, TEXT_TYPE};
+use crate::tcp;
+
+const EVENT_STREAM: &str = "text/event-stream";
+/// Lines up to this length are always read: comments, ids and types do not count as payload.
+const LEAST_LINE_BYTES: usize = 64 * 1024;
+
+/// Opens sessions whose messages come as server-sent events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SseConnector;
+
+/// The sending half: POSTs over a connection of its own.
+pub struct SseTx {
+    /// `None` when the session only receives.
+    up: Option<(Driven, Uri)>,
+    down: Rc<RefCell<Down>>,
+}
+
+/// The receiving half. After [`Tx::close`] it returns 0: an event stream has no closing handshake, so a session that its
+/// client closes ends there and then, and what was on its way is lost.
+pub struct SseRx(Rc<RefCell<Down>>);
+
+/// The way down, shared so that the sending half can close it.
+struct Down {
+    state: State,
+    /// Who waits for messages.
+    waker: Option<Waker>,
+}
+
+enum State {
+    Open(Box<Stream>),
+    Ended(Result<(), TransportError>),
+}
+
+struct Stream {
+    body: Incoming,
+    connection: Driven,
+    parser: Parser,
+    /// A decoded payload.
+    decoded: Vec<u8>,
+    max_message_bytes: usize,
+}
+
+impl Connector for SseConnector {
+    type Tx = SseTx;
+    type Rx = SseRx;
+
+    async fn connect(&self, target: &Target) -> Result<Connected<SseTx, SseRx>, TransportError> {
+        let started = clock::now();
+        let stream = tcp::connect(target).await?;
+        let tcp_connected = clock::now();
+        let connection = Driven::over(stream, target).await?;
+        let opened = tokio::time::timeout(target.open_deadline, open(connection, target)).await;
+        let (stream, headers) =
+            opened.map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
+        let up = if target.sends {
+            let uri = session_uri(SseServer::PATH, session_of(&headers)?)?;
+            Some((Driven::over(tcp::connect(target).await?, target).await?, uri))
+        } else {
+            None
+        };
+        let times = ConnectTimes {
+            started,
+            tcp_connected,
+            usable: clock::now(),
+        };
+        let down = Rc::new(RefCell::new(Down {
+            state: State::Open(Box::new(stream)),
+            waker: None,
+        }));
+        Ok(Connected {
+            tx: SseTx {
+                up,
+                down: down.clone(),
+            },
+            rx: SseRx(down),
+            times,
+        })
+    }
+}
+
+async fn open(mut connection: Driven, target: &Target) -> Result<(Stream, HeaderMap), TransportError> {
+    let mut request = connection.request(Method::GET, Uri::from_static(SseServer::PATH), bytes::Bytes::new());
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let (head, body) = connection.ask(Step::Open, request).await?.into_parts();
+    expect_status(Step::Open, head.status, StatusCode::OK)?;
+    let media_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
+    if !is_event_stream(media_type) {
+        let words = format!(
+            "the content type is {:?} where {EVENT_STREAM} was needed",
+            String::from_utf8_lossy(media_type)
+        );
+        return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
+    }
+    let stream = Stream {
+        body,
+        connection,
+        parser: Parser::new(writer::encoded_bytes(target.max_message_bytes).max(LEAST_LINE_BYTES)),
+        decoded: Vec::new(),
+        max_message_bytes: target.max_message_bytes,
+    };
+    Ok((stream, head.headers))
+}
+
+/// Whether a content type's essence is that of an event stream (WHATWG HTML, section 9.2.3).
+fn is_event_stream(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|b| *b == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM.as_bytes())
+}
+
+impl Tx for SseTx {
+    async fn send(&mut self, message: Message) -> Result<(), TransportError> {
+        let closed = |words| Err(TransportError::new(Step::Send, ErrorClass::Closed, words));
+        if matches!(self.down.borrow().state, State::Ended(_)) {
+            return closed("the session is closed");
+        }
+        match &mut self.up {
+            Some((connection, uri)) => connection.post(uri.clone(), message).await,
+            None => closed("the session was opened to receive only"),
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), TransportError> {
+        self.down.borrow_mut().end();
+        Ok(())
+    }
+}
+
+impl Down {
+    /// Closes the connection from this side.
+    fn end(&mut self) {
+        if matches!(self.state, State::Open(_)) {
+            self.state = State::Ended(Ok(()));
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll<I: Inbox>(
+        &mut self,
+        inbox: &mut I,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, TransportError>> {
+        let stream = match &mut self.state {
+            State::Open(stream) => stream,
+            State::Ended(how) => return Poll::Ready(how.clone().map(|()| 0)),
+        };
+        let (count, end) = stream.poll(inbox, cx);
+        if let Some(how) = end {
+            self.state = State::Ended(how.clone());
+            // What came before the end is told first; the end is told by the next call.
+            return Poll::Ready(if count > 0 { Ok(count) } else { how.map(|()| 0) });
+        }
+        if count > 0 {
+            return Poll::Ready(Ok(count));
+        }
+        if !self.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Stream {
+    /// Delivers all that this wake-up brought; gives how many messages, and how the stream ended if it did.
+    fn poll<I: Inbox>(
+        &mut self,
+        inbox: &mut I,
+        cx: &mut Context<'_>,
+    ) -> (usize, Option<Result<(), TransportError>>) {
+        let mut delivery = Delivery {
+            inbox,
+            received: Nanos::default(),
+            count: 0,
+            decoded: &mut self.decoded,
+            max_message_bytes: self.max_message_bytes,
+            failed: None,
+        };
+        let end = loop {
+            let chunk = match self.connection.poll_data(Step::Receive, &mut self.body, cx) {
+                Poll::Pending => break None,
+                Poll::Ready(None) => break Some(Ok(())),
+                Poll::Ready(Some(Err(e))) => break Some(Err(e)),
+                Poll::Ready(Some(Ok(chunk))) => chunk,
+            };
+            delivery.received = self.connection.last_read();
+            let fed = self.parser.feed(&chunk, &mut delivery);
+            if let Some(e) = delivery.failed.take() {
+                break Some(Err(e));
+            }
+            if let Err(e) = fed {
+                break Some(Err(TransportError::new(Step::Receive, ErrorClass::TooLarge, e)));
+            }
+        };
+        (delivery.count, end)
+    }
+}
+
+/// Hands events on as messages.
+struct Delivery<'a, I> {
+    inbox: &'a mut I,
+    received: Nanos,
+    count: usize,
+    decoded: &'a mut Vec<u8>,
+    max_message_bytes: usize,
+    /// Nothing is delivered after the first failure.
+    failed: Option<TransportError>,
+}
+
+/// The message that an event carries; `decoded` holds it when it was coded.
+fn message<'a>(event: Event<'a>, decoded: &'a mut Vec<u8>) -> Result<(Kind, &'a [u8]), TransportError> {
+    let kind = match event.event_type {
+        BINARY_TYPE => Kind::Binary,
+        TEXT_TYPE => Kind::Text,
+        // Whatever a foreign server calls its events.
+        _ => return Ok((Kind::Text, event.data.as_bytes())),
+    };
+    let protocol = |e: &dyn std::fmt::Display| TransportError::new(Step::Receive, ErrorClass::Protocol, e);
+    writer::decode(event.data, decoded).map_err(|e| protocol(&e))?;
+    if kind == Kind::Text {
+        std::str::from_utf8(decoded).map_err(|e| protocol(&e))?;
+    }
+    Ok((kind, decoded))
+}
+
+impl<I: Inbox> EventSink for Delivery<'_, I> {
+    fn event(&mut self, event: Event<'_>) {
+        if self.failed.is_some() {
+            return;
+        }
+        match message(event, self.decoded) {
+            Ok((_, payload)) if payload.len() > self.max_message_bytes => {
+                self.failed = Some(too_large(Step::Receive, self.max_message_bytes));
+            }
+            Ok((kind, payload)) => {
+                self.inbox.deliver(self.received, kind, payload);
+                self.count += 1;
+            }
+            Err(e) => self.failed = Some(e),
+        }
+    }
+}
+
+impl Rx for SseRx {
+    async fn recv<I: Inbox>(&mut self, inbox: &mut I) -> Result<usize, TransportError> {
+        poll_fn(|cx| self.0.borrow_mut().poll(inbox, cx)).await
+    }
+}
+
+impl Drop for SseRx {
+    fn drop(&mut self) {
+        self.0.borrow_mut().end();
+    }
+}

@@ -1,0 +1,155 @@
+//! WebSocket, client half.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_util::{Sink, Stream};
+use pushmark_measure::clock;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
+
+use crate::error::{ErrorClass, Step, TransportError};
+use crate::message::{Kind, Message};
+use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
+use crate::tcp::{self, Stamped};
+use crate::ws::{WsServer, class_of, config};
+
+/// Opens WebSocket sessions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WsConnector;
+
+// Both halves live on one thread and never hold the borrow over a wait.
+type Shared = Rc<RefCell<WebSocketStream<Stamped>>>;
+
+/// The sending half.
+pub struct WsTx(Shared);
+
+/// The receiving half.
+pub struct WsRx {
+    socket: Shared,
+    /// How the session ended: kept, since the library tells an error once and calls it a clean end after that.
+    end: Option<Result<(), TransportError>>,
+}
+
+impl Connector for WsConnector {
+    type Tx = WsTx;
+    type Rx = WsRx;
+
+    async fn connect(&self, target: &Target) -> Result<Connected<WsTx, WsRx>, TransportError> {
+        let started = clock::now();
+        let stream = tcp::connect(target).await?;
+        let tcp_connected = clock::now();
+        let url = format!("ws://{}{}", target.address, WsServer::PATH);
+        let handshake = tokio_tungstenite::client_async_with_config(
+            url,
+            Stamped::new(stream),
+            Some(config(target.max_message_bytes, 0)),
+        );
+        let (socket, _response) = tokio::time::timeout(target.open_deadline, handshake)
+            .await
+            .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))?
+            .map_err(|e| class_of(Step::Open, e))?;
+        let times = ConnectTimes {
+            started,
+            tcp_connected,
+            usable: clock::now(),
+        };
+        let shared = Rc::new(RefCell::new(socket));
+        Ok(Connected {
+            tx: WsTx(shared.clone()),
+            rx: WsRx {
+                socket: shared,
+                end: None,
+            },
+            times,
+        })
+    }
+}
+
+fn with<T>(
+    shared: &Shared,
+    cx: &mut Context<'_>,
+    poll: impl FnOnce(std::pin::Pin<&mut WebSocketStream<Stamped>>, &mut Context<'_>) -> Poll<T>,
+) -> Poll<T> {
+    poll(std::pin::Pin::new(&mut *shared.borrow_mut()), cx)
+}
+
+impl WsTx {
+    async fn write(&self, step: Step, message: tungstenite::Message) -> Result<(), TransportError> {
+        poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_ready(cx)))
+            .await
+            .map_err(|e| class_of(step, e))?;
+        std::pin::Pin::new(&mut *self.0.borrow_mut())
+            .start_send(message)
+            .map_err(|e| class_of(step, e))?;
+        poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_flush(cx)))
+            .await
+            .map_err(|e| class_of(step, e))
+    }
+}
+
+impl Tx for WsTx {
+    async fn send(&mut self, message: Message) -> Result<(), TransportError> {
+        let frame = to_frame(message.kind, message.payload).ok_or_else(|| {
+            TransportError::new(Step::Send, ErrorClass::Protocol, "a text message must be UTF-8")
+        })?;
+        self.write(Step::Send, frame).await
+    }
+
+    async fn close(&mut self) -> Result<(), TransportError> {
+        self.write(Step::Close, tungstenite::Message::Close(None)).await
+    }
+}
+
+/// The frame that carries a payload; `None` for text that is not UTF-8.
+pub(super) fn to_frame(kind: Kind, payload: bytes::Bytes) -> Option<tungstenite::Message> {
+    Some(match kind {
+        Kind::Text => tungstenite::Message::Text(Utf8Bytes::try_from(payload).ok()?),
+        Kind::Binary => tungstenite::Message::Binary(payload),
+    })
+}
+
+impl Rx for WsRx {
+    async fn recv<I: Inbox>(&mut self, inbox: &mut I) -> Result<usize, TransportError> {
+        poll_fn(|cx| {
+            if let Some(end) = &self.end {
+                return Poll::Ready(end.clone().map(|()| 0));
+            }
+            let mut count = 0;
+            loop {
+                let next = match with(&self.socket, cx, |s, cx| s.poll_next(cx)) {
+                    Poll::Pending if count > 0 => return Poll::Ready(Ok(count)),
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(next) => next,
+                };
+                // What one read brought has one arrival time; what a later read of this wake-up brought, its own.
+                let received = self.socket.borrow().get_ref().last_read().get();
+                let end = match next {
+                    Some(Ok(tungstenite::Message::Text(text))) => {
+                        inbox.deliver(received, Kind::Text, text.as_bytes());
+                        count += 1;
+                        continue;
+                    }
+                    Some(Ok(tungstenite::Message::Binary(bytes))) => {
+                        inbox.deliver(received, Kind::Binary, &bytes);
+                        count += 1;
+                        continue;
+                    }
+                    // Pings are answered by the library; a close frame is followed by the end of the stream.
+                    Some(Ok(_)) => continue,
+                    None
+                    | Some(Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed)) => {
+                        Ok(())
+                    }
+                    Some(Err(e)) => Err(class_of(Step::Receive, e)),
+                };
+                self.end = Some(end.clone());
+                // What came before the end is told first; the end is told by the next call.
+                return Poll::Ready(if count > 0 { Ok(count) } else { end.map(|()| 0) });
+            }
+        })
+        .await
+    }
+}

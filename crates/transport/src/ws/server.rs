@@ -1,0 +1,229 @@
+//! WebSocket, server half.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::{Sink, Stream};
+use hyper::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{HeaderMap, Method, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{self, Message as Ws};
+
+use crate::host::{CloseReason, ConnectionKill, Host, Session};
+use crate::http::{refusal, status};
+use crate::message::{Kind, Message};
+use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
+use crate::ws::client::to_frame;
+use crate::ws::config;
+
+/// Answers WebSocket handshakes and serves the sessions they open.
+pub struct WsServer;
+
+impl ServerHalf for WsServer {
+    const PATH: &'static str = "/ws";
+
+    fn encode(message: &Message) -> bytes::Bytes {
+        // A server's frames are not masked, so the payload itself can be shared; its header is written per connection.
+        message.payload.clone()
+    }
+
+    async fn respond<H: Host>(mut request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
+        let accept = match check(request.method(), request.headers()) {
+            Ok(key) => derive_accept_key(key.as_bytes()),
+            Err((code, words)) => {
+                let mut response = refusal(code, words);
+                response
+                    .headers_mut()
+                    .insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                return response;
+            }
+        };
+        let kill = ConnectionKill::of(&request);
+        let Some(session) = host.open::<Self>(kill) else {
+            return refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server takes no more sessions",
+            );
+        };
+        let Ok(accept) = HeaderValue::try_from(accept) else {
+            return status(StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        let host = host.clone();
+        tokio::task::spawn_local(async move {
+            let reason = match upgrade.await.map(|u| u.downcast::<TokioIo<TcpStream>>()) {
+                Ok(Ok(parts)) => {
+                    let config = config(host.max_message_bytes(), 16 * 1024);
+                    let stream = parts.io.into_inner();
+                    let socket = WebSocketStream::from_partially_read(
+                        stream,
+                        parts.read_buf.into(),
+                        Role::Server,
+                        Some(config),
+                    );
+                    serve(socket.await, &session, &*host).await
+                }
+                _ => CloseReason::EndedEarly,
+            };
+            host.closed(&session, reason);
+        });
+        let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        response
+    }
+}
+
+/// The opening handshake's requirements (RFC 6455, section 4.2.1); gives the key.
+fn check(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, (StatusCode, &'static str)> {
+    let has = |name, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .any(|v| v.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    if method != Method::GET {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "a WebSocket opens with GET"));
+    }
+    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
+        return Err((
+            StatusCode::UPGRADE_REQUIRED,
+            "this path speaks WebSocket: send Upgrade: websocket",
+        ));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
+        return Err((StatusCode::UPGRADE_REQUIRED, "the version must be 13"));
+    }
+    headers
+        .get(SEC_WEBSOCKET_KEY)
+        .cloned()
+        .ok_or((StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"))
+}
+
+async fn serve<H: Host>(
+    mut socket: WebSocketStream<TcpStream>,
+    session: &Arc<Session>,
+    host: &H,
+) -> CloseReason {
+    let mut served = Served {
+        closing: false,
+        unflushed: false,
+    };
+    tokio::select! {
+        reason = poll_fn(|cx| served.poll(Pin::new(&mut socket), session, host, cx)) => reason,
+        () = session.kill.killed() => CloseReason::SlowReader,
+    }
+}
+
+struct Served {
+    /// Our close frame was written.
+    closing: bool,
+    /// Something was written that the socket may not have taken whole.
+    unflushed: bool,
+}
+
+impl Served {
+    fn poll<H: Host>(
+        &mut self,
+        mut socket: Pin<&mut WebSocketStream<TcpStream>>,
+        session: &Arc<Session>,
+        host: &H,
+        cx: &mut Context<'_>,
+    ) -> Poll<CloseReason> {
+        while let Poll::Ready(next) = socket.as_mut().poll_next(cx) {
+            match next {
+                Some(Ok(Ws::Text(text))) => {
+                    host.received(
+                        session,
+                        Message {
+                            kind: Kind::Text,
+                            payload: text.into(),
+                        },
+                    );
+                }
+                Some(Ok(Ws::Binary(payload))) => {
+                    host.received(
+                        session,
+                        Message {
+                            kind: Kind::Binary,
+                            payload,
+                        },
+                    );
+                }
+                Some(Ok(_)) => {}
+                None => return Poll::Ready(self.reason_of_end()),
+                Some(Err(e)) => {
+                    return Poll::Ready(match e {
+                        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
+                            self.reason_of_end()
+                        }
+                        tungstenite::Error::Protocol(
+                            tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+                        ) => CloseReason::EndedEarly,
+                        tungstenite::Error::Io(_) => CloseReason::Reset,
+                        _ => CloseReason::Protocol,
+                    });
+                }
+            }
+        }
+        // A message is taken from the outbox only when the socket can take it: what the peer does not read waits where
+        // it is counted and bounded.
+        while !self.closing {
+            match socket.as_mut().poll_ready(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
+                Poll::Ready(Ok(())) => {}
+            }
+            match session.outbox.poll_pop(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(outgoing)) => {
+                    let Some(frame) = to_frame(outgoing.kind, outgoing.encoded) else {
+                        continue;
+                    };
+                    if socket.as_mut().start_send(frame).is_err() {
+                        return Poll::Ready(CloseReason::Reset);
+                    }
+                    host.written(session, outgoing.sent);
+                    self.unflushed = true;
+                }
+                Poll::Ready(None) if session.outbox.has_overflowed() => {
+                    return Poll::Ready(CloseReason::SlowReader);
+                }
+                Poll::Ready(None) => {
+                    self.closing = true;
+                    // An error here means that the socket is gone, which the next read tells.
+                    let _ = socket.as_mut().start_send(Ws::Close(None));
+                    self.unflushed = true;
+                }
+            }
+        }
+        if self.unflushed {
+            match socket.poll_flush(cx) {
+                // Tried again at the next wake-up: the last message may have none that follows and pushes it out.
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn reason_of_end(&self) -> CloseReason {
+        if self.closing {
+            CloseReason::Server
+        } else {
+            CloseReason::Client
+        }
+    }
+}

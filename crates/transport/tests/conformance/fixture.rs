@@ -1,0 +1,234 @@
+//! One generic suite over all rows: a peer for each test, and the client's side in a few words.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pushmark_transport::registry::{self, Row, WithConnector};
+use pushmark_transport::seam::Collected;
+use pushmark_transport::{
+    CloseReason, Connected, Connector, ErrorClass, Kind, Message, Rx, Target, TransportError, null,
+};
+
+use crate::host::{Config, TestHost, serve};
+
+/// Far more than any test needs: only what hangs runs into it.
+const TEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A test of one row, generic over its connector.
+pub trait Case: Copy + 'static {
+    fn run<C: Connector>(self, connector: C, fixture: Fixture) -> impl Future<Output = ()>;
+}
+
+/// Defines a test that is run for every row of the registry and each of its carriers.
+macro_rules! for_every_transport {
+    ($(#[$attribute:meta])* $name:ident, $config:expr, |$connector:ident, $fixture:ident| $body:block) => {
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            #[derive(Clone, Copy)]
+            struct This;
+            impl $crate::fixture::Case for This {
+                async fn run<C: pushmark_transport::Connector>(
+                    self,
+                    $connector: C,
+                    $fixture: $crate::fixture::Fixture,
+                ) $body
+            }
+            $crate::fixture::run(stringify!($name), This, $config);
+        }
+    };
+}
+pub(crate) use for_every_transport;
+
+/// Runs `case` for every row and carrier.
+pub fn run(name: &str, case: impl Case, config: Config) {
+    struct Task<T>(T, Fixture, tokio::task::LocalSet, tokio::runtime::Runtime);
+    impl<T: Case> WithConnector for Task<T> {
+        type Output = ();
+        fn with<C: Connector>(self, connector: C) {
+            let Task(case, fixture, local, runtime) = self;
+            let peer = fixture.peer.clone();
+            let run = tokio::time::timeout(TEST_DEADLINE, case.run(connector, fixture));
+            local
+                .block_on(&runtime, run)
+                .expect("the test took longer than its deadline");
+            if let Peer::Server(host) = peer {
+                host.check_books();
+            }
+        }
+    }
+    for row in registry::ROWS {
+        for carrier in row.carriers {
+            // Shown when the test fails.
+            eprintln!("{name}: {} over {carrier}", row.name);
+            let (local, runtime) = (tokio::task::LocalSet::new(), runtime());
+            let fixture = local.block_on(&runtime, Fixture::new(row, config));
+            let task = Task(case, fixture, local, runtime);
+            assert!(registry::with_connector(row.name, task).is_ok());
+        }
+    }
+}
+
+/// Runs a test that is about one transport.
+pub fn run_alone<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    let test = async { tokio::time::timeout(TEST_DEADLINE, test()).await };
+    tokio::task::LocalSet::new()
+        .block_on(&runtime(), test)
+        .expect("the test took longer than its deadline");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// The other side of a row's sessions.
+#[derive(Clone)]
+pub enum Peer {
+    InProcess(null::Peer),
+    Server(Arc<TestHost>),
+}
+
+/// A row under test, with its peer.
+pub struct Fixture {
+    pub row: &'static Row,
+    pub target: Target,
+    pub peer: Peer,
+}
+
+/// A target that sends and takes messages up to a mebibyte.
+pub fn target(address: SocketAddr) -> Target {
+    Target {
+        address,
+        sends: true,
+        connect_deadline: Duration::from_secs(20),
+        open_deadline: Duration::from_secs(20),
+        max_message_bytes: 1 << 20,
+        in_process: None,
+    }
+}
+
+impl Fixture {
+    async fn new(row: &'static Row, config: Config) -> Self {
+        if row.in_process {
+            let peer = null::Peer::default();
+            let mut target = target(([127, 0, 0, 1], 0).into());
+            target.in_process = Some(peer.clone());
+            let peer = Peer::InProcess(peer);
+            return Self { row, target, peer };
+        }
+        let host = TestHost::new(config);
+        let target = target(serve(host.clone()).await);
+        let peer = Peer::Server(host);
+        Self { row, target, peer }
+    }
+
+    /// The host; `None` for a row without a server, to which a test about servers does not apply.
+    pub fn host(&self) -> Option<Arc<TestHost>> {
+        match &self.peer {
+            Peer::InProcess(_) => None,
+            Peer::Server(host) => Some(host.clone()),
+        }
+    }
+
+    pub async fn connect<C: Connector>(&self, connector: &C) -> Connected<C::Tx, C::Rx> {
+        connector.connect(&self.target).await.unwrap()
+    }
+
+    pub fn publish(&self, message: &Message) {
+        match &self.peer {
+            Peer::InProcess(peer) => drop(peer.publish(message)),
+            Peer::Server(host) => host.publish(message),
+        }
+    }
+
+    pub fn close_all(&self) {
+        match &self.peer {
+            Peer::InProcess(peer) => peer.close_all(),
+            Peer::Server(host) => host.close_all(),
+        }
+    }
+
+    /// Waits until the server has closed a session, once, and for that reason.
+    pub async fn closed(&self, reason: CloseReason) {
+        let Some(host) = self.host() else { return };
+        until(|| !host.closed().is_empty()).await;
+        settle().await;
+        assert_eq!(host.closed(), [reason], "{}", self.row.name);
+    }
+
+    /// How the server sees a client that has closed its session.
+    pub fn reason_of_client_close(&self) -> CloseReason {
+        if self.row.orderly_close { CloseReason::Client } else { CloseReason::EndedEarly }
+    }
+}
+
+/// Waits until `condition` holds; the test's deadline is the only limit.
+pub async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Lets every task of this thread do what it can do now.
+pub async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+/// The next `count` messages.
+pub async fn receive<R: Rx>(rx: &mut R, count: usize) -> Vec<Message> {
+    let mut inbox = Collected::default();
+    while inbox.0.len() < count {
+        let before = inbox.0.len();
+        let n = rx.recv(&mut inbox).await.unwrap();
+        assert!(n > 0, "closed after {} of {count} messages", inbox.0.len());
+        assert_eq!(inbox.0.len() - before, n, "recv must return how many it delivered");
+    }
+    assert_eq!(inbox.0.len(), count, "more messages than were sent");
+    inbox.0.into_iter().map(|(_, message)| message).collect()
+}
+
+/// Everything up to the end, and how it ended.
+pub async fn receive_to_end<R: Rx>(rx: &mut R) -> (Vec<Message>, Result<(), TransportError>) {
+    let mut inbox = Collected::default();
+    let end = loop {
+        match rx.recv(&mut inbox).await {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(e) => break Err(e),
+        }
+    };
+    // An end stays what it was.
+    let again = rx.recv(&mut inbox).await;
+    assert_eq!(again.as_ref().map_err(|e| e.class).err(), end.as_ref().map_err(|e| e.class).err());
+    assert!(!matches!(again, Ok(1..)), "messages after the end");
+    (inbox.0.into_iter().map(|(_, message)| message).collect(), end)
+}
+
+/// Panics unless the connection was lost.
+pub fn assert_lost(end: Result<(), TransportError>) {
+    let class = end.expect_err("a lost connection is no clean end").class;
+    assert!(matches!(class, ErrorClass::EndedEarly | ErrorClass::Reset), "{class}");
+}
+
+/// A text message that is a number.
+pub fn numbered(number: usize) -> Message {
+    Message::text(number.to_string())
+}
+
+/// The numbers that [`numbered`] messages start with.
+pub fn numbers(messages: &[Message]) -> Vec<usize> {
+    let number = |m: &Message| {
+        assert_eq!(m.kind, Kind::Text);
+        let text = std::str::from_utf8(&m.payload).unwrap();
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    messages.iter().map(number).collect()
+}

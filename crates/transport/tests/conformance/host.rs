@@ -1,0 +1,223 @@
+//! A host that remembers everything, and a server for it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use pushmark_measure::{Nanos, clock};
+use pushmark_transport::http::refusal;
+use pushmark_transport::outbox::Pushed;
+use pushmark_transport::{
+    CloseReason, ConnectionKill, Host, Message, Outbox, ServerHalf, Session, SessionId, WhenFull, registry,
+};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How a test's host behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub echo: bool,
+    pub outbox_messages: usize,
+    pub when_full: WhenFull,
+    pub max_sessions: usize,
+    pub max_message_bytes: usize,
+    pub poll_deadline: Duration,
+    pub absence_deadline: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            echo: false,
+            outbox_messages: 100_000,
+            when_full: WhenFull::DropNewest,
+            max_sessions: 100,
+            max_message_bytes: 1 << 20,
+            poll_deadline: Duration::from_secs(25),
+            absence_deadline: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What happened to one session.
+pub struct Record {
+    pub session: Arc<Session>,
+    pub received: Vec<Message>,
+    pub closed: Vec<CloseReason>,
+    pub offered: usize,
+    pub dropped: usize,
+    pub written: usize,
+    undelivered: usize,
+}
+
+pub struct TestHost {
+    config: Config,
+    sessions: Mutex<HashMap<SessionId, Record>>,
+}
+
+impl TestHost {
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            sessions: Mutex::default(),
+        })
+    }
+
+    /// Reads the record of every session, in the order of their opening.
+    pub fn records<T>(&self, read: impl FnMut(&Record) -> T) -> Vec<T> {
+        let sessions = self.sessions.lock().unwrap();
+        let mut records: Vec<_> = sessions.values().collect();
+        records.sort_by_key(|r| r.session.id);
+        records.into_iter().map(read).collect()
+    }
+
+    /// Gives `message` to every open session.
+    pub fn publish(&self, message: &Message) {
+        for record in self.sessions.lock().unwrap().values_mut() {
+            record.push(message);
+        }
+    }
+
+    /// Ends every session from the server's side.
+    pub fn close_all(&self) {
+        for record in self.sessions.lock().unwrap().values() {
+            record.session.outbox.close();
+        }
+    }
+
+    /// Why sessions were closed, all of them.
+    pub fn closed(&self) -> Vec<CloseReason> {
+        self.records(|r| r.closed.clone()).concat()
+    }
+
+    /// Panics unless every session was closed at most once and all its messages are accounted for.
+    pub fn check_books(&self) {
+        for balanced in self.records(Record::is_balanced) {
+            balanced.unwrap();
+        }
+    }
+}
+
+impl Record {
+    fn push(&mut self, message: &Message) {
+        match self.session.push(message, clock::now()) {
+            Pushed::Closed => return,
+            Pushed::Queued => {}
+            Pushed::DroppedOldest | Pushed::DroppedNewest | Pushed::Overflowed => self.dropped += 1,
+        }
+        self.offered += 1;
+    }
+
+    fn is_balanced(&self) -> Result<(), String> {
+        let waiting = self.session.outbox.waiting();
+        let told = self.written + self.dropped + self.undelivered + waiting;
+        if self.closed.len() > 1 || told != self.offered {
+            return Err(format!(
+                "closed {:?}; {} offered ≠ {} written + {} dropped + {} undelivered + {waiting} waiting",
+                self.closed, self.offered, self.written, self.dropped, self.undelivered
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Host for TestHost {
+    fn open<S: ServerHalf>(&self, kill: ConnectionKill) -> Option<Arc<Session>> {
+        let mut sessions = self.sessions.lock().unwrap();
+        let open = sessions.values().filter(|r| r.closed.is_empty()).count();
+        if open >= self.config.max_sessions {
+            return None;
+        }
+        let outbox = Outbox::new(self.config.outbox_messages, self.config.when_full);
+        // Guessable, which a test may be.
+        let id = SessionId(sessions.len() as u128 + 1);
+        let session = Arc::new(Session::new::<S>(id, outbox, kill));
+        let record = Record {
+            session: session.clone(),
+            received: Vec::new(),
+            closed: Vec::new(),
+            offered: 0,
+            dropped: 0,
+            written: 0,
+            undelivered: 0,
+        };
+        sessions.insert(id, record);
+        Some(session)
+    }
+
+    fn find(&self, id: SessionId) -> Option<Arc<Session>> {
+        let sessions = self.sessions.lock().unwrap();
+        let record = sessions.get(&id).filter(|r| r.closed.is_empty())?;
+        Some(record.session.clone())
+    }
+
+    fn received(&self, session: &Arc<Session>, message: Message) {
+        let mut sessions = self.sessions.lock().unwrap();
+        let record = sessions.get_mut(&session.id).unwrap();
+        if self.config.echo {
+            record.push(&message);
+        }
+        record.received.push(message);
+    }
+
+    fn written(&self, session: &Session, _sent: Nanos) {
+        self.sessions.lock().unwrap().get_mut(&session.id).unwrap().written += 1;
+    }
+
+    fn closed(&self, session: &Arc<Session>, reason: CloseReason) {
+        let mut sessions = self.sessions.lock().unwrap();
+        let record = sessions.get_mut(&session.id).unwrap();
+        record.closed.push(reason);
+        record.undelivered += session.outbox.discard();
+    }
+
+    fn max_message_bytes(&self) -> usize {
+        self.config.max_message_bytes
+    }
+
+    fn poll_deadline(&self) -> Duration {
+        self.config.poll_deadline
+    }
+
+    fn absence_deadline(&self) -> Duration {
+        self.config.absence_deadline
+    }
+}
+
+/// Serves `host` on this thread's local set; gives the address.
+pub async fn serve(host: Arc<TestHost>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::task::spawn_local(connection(stream, host.clone()));
+        }
+    });
+    address
+}
+
+async fn connection(stream: TcpStream, host: Arc<TestHost>) {
+    stream.set_nodelay(true).unwrap();
+    let kill = ConnectionKill::default();
+    let service = service_fn(|mut request| {
+        let (host, kill) = (host.clone(), kill.clone());
+        async move {
+            request.extensions_mut().insert(kill);
+            let response = registry::respond(request, &host).await;
+            Ok::<_, Infallible>(response.unwrap_or_else(|_| refusal(hyper::StatusCode::NOT_FOUND, "")))
+        }
+    });
+    let served = http1::Builder::new()
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::select! {
+        _ = served => {}
+        () = kill.killed() => {}
+    }
+}

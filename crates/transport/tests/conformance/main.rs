@@ -1,0 +1,26 @@
+//! Conformance: what every transport must do, run over every row of the registry times its carriers.
+//!
+//! A new row is covered by the modules whose tests are written with `for_every_transport!`; what only one transport can
+//! get wrong (its frames, its answers) stands in a module named after it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests fail by panicking and say where"
+)]
+
+mod cancellation;
+mod delivery;
+mod endings;
+mod fixture;
+mod foreign_client;
+mod foreign_server;
+mod host;
+mod limits;
+mod long_poll;
+mod relay;
+mod sse;
+mod truncation;
+mod ws;

@@ -1,0 +1,160 @@
+//! A relay between client and server that can do to their bytes what networks do.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The way from client to server is closed, the other is open.
+    HalfClosed,
+    /// Everything is closed.
+    Cut,
+}
+
+/// What happens to bytes on their way down, counted over all connections.
+#[derive(Clone, Copy)]
+pub struct Plan {
+    /// One byte at a time, both ways.
+    pub drip: bool,
+    /// Everything is cut after so many bytes.
+    pub most_bytes_down: usize,
+    /// The byte at this place has its bits turned around by this mask.
+    pub flip: Option<(usize, u8)>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            drip: false,
+            most_bytes_down: usize::MAX,
+            flip: None,
+        }
+    }
+}
+
+pub struct Relay {
+    pub address: SocketAddr,
+    phase: watch::Sender<Phase>,
+    down: Rc<Cell<usize>>,
+}
+
+impl Relay {
+    /// Relays to `server`.
+    pub async fn start(server: SocketAddr, plan: Plan) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let phase = watch::Sender::new(Phase::Open);
+        let down = Rc::new(Cell::new(0));
+        let relay = Self {
+            address,
+            phase: phase.clone(),
+            down: down.clone(),
+        };
+        tokio::task::spawn_local(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = TcpStream::connect(server).await.unwrap();
+                client.set_nodelay(true).unwrap();
+                server.set_nodelay(true).unwrap();
+                let (client_read, client_write) = client.into_split();
+                let (server_read, server_write) = server.into_split();
+                tokio::task::spawn_local(up(client_read, server_write, phase.subscribe(), plan));
+                let way_down = way_down(server_read, client_write, phase.clone(), down.clone(), plan);
+                tokio::task::spawn_local(way_down);
+            }
+        });
+        relay
+    }
+
+    /// How many bytes the server has sent.
+    pub fn bytes_down(&self) -> usize {
+        self.down.get()
+    }
+
+    /// Closes the way from client to server.
+    pub fn half_close(&self) {
+        self.phase.send_replace(Phase::HalfClosed);
+    }
+
+    /// Closes everything, now and for later connections.
+    pub fn cut(&self) {
+        self.phase.send_replace(Phase::Cut);
+    }
+}
+
+async fn write(to: &mut OwnedWriteHalf, bytes: &[u8], drip: bool) -> std::io::Result<()> {
+    if !drip {
+        return to.write_all(bytes).await;
+    }
+    for byte in bytes {
+        to.write_all(&[*byte]).await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+async fn up(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut phase: watch::Receiver<Phase>,
+    plan: Plan,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        tokio::select! {
+            n = from.read(&mut buffer) => match n {
+                Ok(1..) => if write(&mut to, &buffer[..n.unwrap()], plan.drip).await.is_err() { return },
+                _ => return,
+            },
+            _ = phase.wait_for(|phase| *phase != Phase::Open) => break,
+        }
+    }
+    let _ = to.shutdown().await;
+    // What the client still sends is taken and forgotten, until everything is cut.
+    tokio::select! {
+        () = async { while from.read(&mut buffer).await.is_ok_and(|n| n > 0) {} } => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+    }
+}
+
+async fn way_down(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    phase: watch::Sender<Phase>,
+    down: Rc<Cell<usize>>,
+    plan: Plan,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut phases = phase.subscribe();
+    loop {
+        let n = tokio::select! {
+            n = from.read(&mut buffer) => n.unwrap_or(0),
+            _ = phases.wait_for(|phase| *phase == Phase::Cut) => return,
+        };
+        if n == 0 {
+            return;
+        }
+        let before = down.get();
+        let allowed = n.min(plan.most_bytes_down - before);
+        down.set(before + allowed);
+        if let Some((at, mask)) = plan.flip
+            && let Some(byte) = at.checked_sub(before).and_then(|at| buffer[..allowed].get_mut(at))
+        {
+            *byte ^= mask;
+        }
+        if write(&mut to, &buffer[..allowed], plan.drip).await.is_err() {
+            return;
+        }
+        if down.get() >= plan.most_bytes_down {
+            phase.send_replace(Phase::Cut);
+            return;
+        }
+    }
+}
