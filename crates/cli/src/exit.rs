@@ -31,13 +31,19 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn usage(words: impl Display) -> Self {
-        Self { code: End::Usage, words: words.to_string() }
+        Self {
+            code: End::Usage,
+            words: words.to_string(),
+        }
     }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { code: End::Usage, words: format!("{:#}", error.into()) }
+        Self {
+            code: End::Usage,
+            words: format!("{:#}", error.into()),
+        }
     }
 }
 

@@ -31,12 +31,19 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(plan: &Plan, terminal: Terminal) -> Self {
-        let cells: Vec<_> =
-            plan.cells.iter().map(|c| (c.id.clone(), c.load.least_duration() + OVERHEAD)).collect();
+        let cells: Vec<_> = plan
+            .cells
+            .iter()
+            .map(|c| (c.id.clone(), c.load.least_duration() + OVERHEAD))
+            .collect();
         let trials = plan.trials().count();
         let bar = ProgressBar::with_draw_target(
             Some(trials as u64),
-            if terminal.live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
+            if terminal.live {
+                ProgressDrawTarget::stderr()
+            } else {
+                ProgressDrawTarget::hidden()
+            },
         );
         if let Ok(style) = ProgressStyle::with_template("{bar:12.cyan/dim} {pos}/{len} {msg}") {
             bar.set_style(style);
@@ -78,7 +85,12 @@ impl Progress {
             return;
         }
         let c = &interval.counters;
-        let mut line = format!("{}: {:<7} {} open", self.label, interval.phase.as_str(), c.open_sessions);
+        let mut line = format!(
+            "{}: {:<7} {} open",
+            self.label,
+            interval.phase.as_str(),
+            c.open_sessions
+        );
         if c.failed > 0 {
             line += &format!(", {} failed", c.failed);
         }
@@ -110,7 +122,9 @@ impl Progress {
     }
 
     fn left(&self) -> Duration {
-        let spent = clock::now().duration_since(self.trial_started).min(self.trial_planned);
+        let spent = clock::now()
+            .duration_since(self.trial_started)
+            .min(self.trial_planned);
         self.remaining.saturating_sub(spent)
     }
 
@@ -118,7 +132,8 @@ impl Progress {
         if self.terminal.live {
             self.bar.set_message(line.to_owned());
         } else if on_plain {
-            self.terminal.remark(&format!("[{}/{}] {line}", self.finished + 1, self.trials));
+            self.terminal
+                .remark(&format!("[{}/{}] {line}", self.finished + 1, self.trials));
         }
     }
 }

@@ -38,7 +38,11 @@ impl Terminal {
             Color::Auto => is_terminal && !refused,
         };
         let live = io::stderr().is_terminal();
-        Self { color_out: wanted(io::stdout().is_terminal()), color_err: wanted(live), live }
+        Self {
+            color_out: wanted(io::stdout().is_terminal()),
+            color_err: wanted(live),
+            live,
+        }
     }
 
     /// Writes a result to stdout. A reader that has gone away has seen all it wanted.
@@ -77,5 +81,10 @@ impl Terminal {
 /// Logs go to stderr; `PUSHMARK_LOG=debug` and the like say how much.
 pub(crate) fn start_logging() {
     let filter = EnvFilter::try_from_env("PUSHMARK_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false).without_time().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
 }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -21,7 +24,15 @@ fn sources() -> Vec<(PathBuf, String)> {
     walk(&root().join("crates"), &mut paths);
     paths.sort();
     assert!(paths.len() > 50, "the sources are where they are looked for");
-    paths.into_iter().map(|p| (p.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(&p).unwrap())).collect()
+    paths
+        .into_iter()
+        .map(|p| {
+            (
+                p.strip_prefix(root()).unwrap().to_owned(),
+                std::fs::read_to_string(&p).unwrap(),
+            )
+        })
+        .collect()
 }
 
 /// A file's code without its unit tests, which stand last.
@@ -36,14 +47,26 @@ fn is_test(path: &Path) -> bool {
 #[test]
 fn arrows_between_crates_point_one_way() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
-        ("cli", &["server", "loadgen", "report", "results", "scenario", "transport", "measure"][..]),
+        (
+            "cli",
+            &[
+                "server",
+                "loadgen",
+                "report",
+                "results",
+                "scenario",
+                "transport",
+                "measure",
+            ][..],
+        ),
         ("server", &["transport", "measure"]),
         ("loadgen", &["transport", "measure", "scenario"]),
         ("results", &["measure", "scenario"]),
-        ("report", &["results", "measure", "scenario"]),
+        ("report", &["results", "measure"]),
         ("transport", &["measure"]),
         ("scenario", &[]),
         ("measure", &[]),
+        ("floor", &[]),
     ]);
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
@@ -53,12 +76,20 @@ fn arrows_between_crates_point_one_way() {
         .unwrap();
     let mut seen = BTreeSet::new();
     for package in &metadata.packages {
-        let name = package.name.strip_prefix("pushmark-").expect("every crate of ours is called pushmark-…");
+        let name = package
+            .name
+            .strip_prefix("pushmark-")
+            .expect("every crate of ours is called pushmark-…");
         seen.insert(name.to_owned());
-        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is a new crate: give it its arrows here"));
+        let may = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is a new crate: give it its arrows here"));
         for dependency in &package.dependencies {
             if let Some(to) = dependency.name.strip_prefix("pushmark-") {
-                assert!(may.contains(&to), "{name} must not depend on {to}: see ARCHITECTURE.md");
+                assert!(
+                    may.contains(&to),
+                    "{name} must not depend on {to}: see ARCHITECTURE.md"
+                );
             }
         }
     }
@@ -69,14 +100,20 @@ fn arrows_between_crates_point_one_way() {
 fn every_file_says_what_it_is() {
     for (path, text) in sources() {
         let first = text.lines().next().unwrap_or_default();
-        assert!(first.starts_with("//! "), "{}: the first line says in //! what the file is", path.display());
+        assert!(
+            first.starts_with("//! "),
+            "{}: the first line says in //! what the file is",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn a_transports_name_stands_only_in_its_room() {
-    let names: Vec<String> =
-        pushmark_transport::registry::ROWS.iter().map(|row| format!("\"{}\"", row.name)).collect();
+    let names: Vec<String> = pushmark_transport::registry::ROWS
+        .iter()
+        .map(|row| format!("\"{}\"", row.name))
+        .collect();
     for (path, text) in sources() {
         if path.starts_with("crates/transport") || is_test(&path) {
             continue;
@@ -87,7 +124,12 @@ fn a_transports_name_stands_only_in_its_room() {
             }
             for name in &names {
                 // `"null"` is also a JSON word; as a transport it would stand in a comparison or a table of names.
-                assert!(!line.contains(name), "{}:{}: {name} belongs in the registry", path.display(), number + 1);
+                assert!(
+                    !line.contains(name),
+                    "{}:{}: {name} belongs in the registry",
+                    path.display(),
+                    number + 1
+                );
             }
         }
     }
@@ -100,7 +142,11 @@ fn only_the_command_line_prints() {
             continue;
         }
         for word in ["println!", "eprintln!", "process::exit"] {
-            assert!(!without_tests(&text).contains(word), "{}: {word} belongs in the command line", path.display());
+            assert!(
+                !without_tests(&text).contains(word),
+                "{}: {word} belongs in the command line",
+                path.display()
+            );
         }
     }
 }
@@ -109,7 +155,9 @@ fn only_the_command_line_prints() {
 fn unsafe_stands_nowhere() {
     let word = ["un", "safe "].concat();
     for (path, text) in sources() {
-        let code = without_tests(&text).lines().filter(|l| !l.trim_start().starts_with("//"));
+        let code = without_tests(&text)
+            .lines()
+            .filter(|l| !l.trim_start().starts_with("//"));
         for line in code {
             let found = line.contains(&format!("{word}{{")) || line.contains(&format!("{word}fn"));
             assert!(!found || is_test(&path), "{}: {line}", path.display());
@@ -122,13 +170,21 @@ fn files_stay_small_enough_to_hold_one_thing() {
     const MOST_LINES: usize = 600;
     for (path, text) in sources() {
         let lines = without_tests(&text).lines().count();
-        assert!(lines <= MOST_LINES || is_test(&path), "{} has {lines} lines: look for the wall", path.display());
+        assert!(
+            lines <= MOST_LINES || is_test(&path),
+            "{} has {lines} lines: look for the wall",
+            path.display()
+        );
     }
 }
 
 #[test]
 fn nothing_unfinished_is_left() {
-    let words = [["to", "do!("].concat(), ["unimpl", "emented!("].concat(), ["FIX", "ME"].concat()];
+    let words = [
+        ["to", "do!("].concat(),
+        ["unimpl", "emented!("].concat(),
+        ["FIX", "ME"].concat(),
+    ];
     for (path, text) in sources() {
         for word in &words {
             assert!(!text.contains(word.as_str()), "{}: {word}", path.display());
@@ -140,14 +196,21 @@ fn nothing_unfinished_is_left() {
 fn the_lock_file_names_the_public_index_alone() {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
     for line in lock.lines().filter(|l| l.starts_with("source = ")) {
-        assert_eq!(line, "source = \"registry+https://github.com/rust-lang/crates.io-index\"");
+        assert_eq!(
+            line,
+            "source = \"registry+https://github.com/rust-lang/crates.io-index\""
+        );
     }
 }
 
 #[test]
 fn the_committed_schema_is_current() {
     let committed = std::fs::read_to_string(root().join("schema/scenario.schema.json")).unwrap();
-    let output = assert_cmd::Command::cargo_bin("pushmark").unwrap().arg("schema").output().unwrap();
+    let output = assert_cmd::Command::cargo_bin("pushmark")
+        .unwrap()
+        .arg("schema")
+        .output()
+        .unwrap();
     assert!(
         String::from_utf8(output.stdout).unwrap() == committed,
         "make it again: cargo run -- schema > schema/scenario.schema.json"

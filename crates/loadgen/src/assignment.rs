@@ -149,11 +149,21 @@ impl Begin {
 }
 
 /// The message schedule of stream `stream` over `span`, or of connection opens.
-pub fn schedule(rate: plan::Rate, pattern: plan::Pattern, span: Range<Nanos>, seed: u64, stream: u32, staggered: bool) -> Schedule {
+pub fn schedule(
+    rate: plan::Rate,
+    pattern: plan::Pattern,
+    span: Range<Nanos>,
+    seed: u64,
+    stream: u32,
+    staggered: bool,
+) -> Schedule {
     Schedule {
         start: span.start,
         end: span.end,
-        rate: Rate { count: rate.count, per_ns: u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX) },
+        rate: Rate {
+            count: rate.count,
+            per_ns: u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX),
+        },
         pattern: match pattern {
             plan::Pattern::Uniform => pushmark_measure::Pattern::Uniform,
             plan::Pattern::Poisson => pushmark_measure::Pattern::Poisson,

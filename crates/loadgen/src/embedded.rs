@@ -52,8 +52,18 @@ impl Embedded {
             WhenFull::Disconnect => "disconnect",
         };
         let mut child = Command::new(program)
-            .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin", "--when-full", when_full])
-            .args(["--threads", &setup.threads.unwrap_or_else(default_threads).to_string()])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--exit-with-stdin",
+                "--when-full",
+                when_full,
+            ])
+            .args([
+                "--threads",
+                &setup.threads.unwrap_or_else(default_threads).to_string(),
+            ])
             .args(["--outbox", &setup.outbox_messages.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -73,7 +83,11 @@ impl Embedded {
             .strip_prefix(READY)
             .and_then(|address| address.trim().parse().ok())
             .ok_or_else(|| EmbeddedError::NotReady(format!("it said “{}”", line.escape_debug())))?;
-        Ok(Self { child, _output: lines.into_inner().into_inner(), address })
+        Ok(Self {
+            child,
+            _output: lines.into_inner().into_inner(),
+            address,
+        })
     }
 
     /// Where it listens.

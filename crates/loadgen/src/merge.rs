@@ -15,7 +15,11 @@ pub struct Merger {
 impl Merger {
     /// A merger of `sources` sources.
     pub fn new(sources: usize) -> Self {
-        Self { sources, waiting: BTreeMap::new(), next: 0 }
+        Self {
+            sources,
+            waiting: BTreeMap::new(),
+            next: 0,
+        }
     }
 
     /// Takes an interval; gives those that are now whole, in order.
@@ -48,7 +52,10 @@ impl Merger {
     /// All that is left, whole or not, in order. Sources end at slightly different times, so their last intervals may
     /// differ in number; that is no gap.
     pub fn finish(&mut self) -> Vec<Interval> {
-        std::mem::take(&mut self.waiting).into_values().map(|(interval, _)| interval).collect()
+        std::mem::take(&mut self.waiting)
+            .into_values()
+            .map(|(interval, _)| interval)
+            .collect()
     }
 }
 
@@ -60,14 +67,23 @@ mod tests {
 
     #[test]
     fn merged_workers_equal_a_single_one() {
-        let (mut one, mut a, mut b) = (Recorder::new(Nanos(0)), Recorder::new(Nanos(0)), Recorder::new(Nanos(0)));
+        let (mut one, mut a, mut b) = (
+            Recorder::new(Nanos(0)),
+            Recorder::new(Nanos(0)),
+            Recorder::new(Nanos(0)),
+        );
         for r in [&mut one, &mut a, &mut b] {
             r.set_window(Nanos(0)..Nanos::MAX);
         }
         let mut merger = Merger::new(2);
         for second in 1..=3u64 {
             for i in 0..1_000 {
-                let sample = Sample { intended: Nanos(i), sent: Nanos(i), received: Nanos(i * second + i), payload_bytes: 7 };
+                let sample = Sample {
+                    intended: Nanos(i),
+                    sent: Nanos(i),
+                    received: Nanos(i * second + i),
+                    payload_bytes: 7,
+                };
                 one.record(&sample);
                 if i % 3 == 0 { &mut a } else { &mut b }.record(&sample);
             }
@@ -85,6 +101,11 @@ mod tests {
         assert!(merger.push(a.take(Phase::Ramp, Nanos(1))).is_empty());
         merger.source_ended();
         assert_eq!(merger.push(a.take(Phase::Ramp, Nanos(2))).len(), 2);
-        assert!(a.take(Phase::Ramp, Nanos(3)).measured.get(Metric::Latency).is_none());
+        assert!(
+            a.take(Phase::Ramp, Nanos(3))
+                .measured
+                .get(Metric::Latency)
+                .is_none()
+        );
     }
 }

@@ -26,7 +26,12 @@ pub struct Needs {
 
 /// What a cell of the plan needs on a machine with `limits`.
 pub fn needs(plan: &Plan, cell: usize, limits: Limits) -> Needs {
-    let Some(cell) = plan.cells.get(cell) else { return Needs { connections: 0, processes: 1 } };
+    let Some(cell) = plan.cells.get(cell) else {
+        return Needs {
+            connections: 0,
+            processes: 1,
+        };
+    };
     let sends = matches!(cell.workload, Workload::Echo(_));
     let per_session = match registry::row(&cell.variant.transport) {
         Some(row) if row.in_process => 0,
@@ -35,7 +40,10 @@ pub fn needs(plan: &Plan, cell: usize, limits: Limits) -> Needs {
     };
     let connections = u64::from(cell.load.connections) * per_session;
     let room = limits.open_files.saturating_sub(SPARE_DESCRIPTORS).max(1);
-    Needs { connections, processes: u32::try_from(connections.div_ceil(room).max(1)).unwrap_or(u32::MAX) }
+    Needs {
+        connections,
+        processes: u32::try_from(connections.div_ceil(room).max(1)).unwrap_or(u32::MAX),
+    }
 }
 
 /// Everything that will not work, each with its remedy. Empty when the machine can carry the plan.

@@ -39,7 +39,12 @@ pub fn run(mut input: impl BufRead + Send + 'static, mut output: impl Write) -> 
     input.read_line(&mut line)?;
     let assignment: Assignment = serde_json::from_str(&line)?;
     process::raise_open_files();
-    write(&mut output, &Report::Hello { rss_bytes: process::usage().rss_bytes })?;
+    write(
+        &mut output,
+        &Report::Hello {
+            rss_bytes: process::usage().rss_bytes,
+        },
+    )?;
 
     let control = watch::Sender::new(Control::default());
     let (out, from_workers) = sync_channel(256);
@@ -55,17 +60,19 @@ pub fn run(mut input: impl BufRead + Send + 'static, mut output: impl Write) -> 
     drop(out);
 
     let watched = control.subscribe();
-    std::thread::Builder::new().name("commands".into()).spawn(move || {
-        for line in input.lines() {
-            let command = line.ok().and_then(|line| serde_json::from_str(&line).ok());
-            let Some(command) = command else { break };
-            control.send_modify(|control| match command {
-                Command::Begin(begin) => control.begin = Some(begin),
-                Command::Stop(stop) => control.stop = Some(stop),
-            });
-        }
-        control.send_modify(|control| control.abort = true);
-    })?;
+    std::thread::Builder::new()
+        .name("commands".into())
+        .spawn(move || {
+            for line in input.lines() {
+                let command = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+                let Some(command) = command else { break };
+                control.send_modify(|control| match command {
+                    Command::Begin(begin) => control.begin = Some(begin),
+                    Command::Stop(stop) => control.stop = Some(stop),
+                });
+            }
+            control.send_modify(|control| control.abort = true);
+        })?;
 
     let totals = Collecting::new(threads as usize, watched).run(&from_workers, &mut output)?;
     for worker in workers {
@@ -167,15 +174,24 @@ impl Collecting {
     fn window(&self) -> Option<(Nanos, Nanos)> {
         let control = self.control.borrow();
         let begin = control.begin.as_ref()?;
-        let end = control.stop.as_ref().map_or(begin.measured.end, |s| s.at.min(begin.measured.end));
+        let end = control
+            .stop
+            .as_ref()
+            .map_or(begin.measured.end, |s| s.at.min(begin.measured.end));
         Some((begin.measured.start, end))
     }
 
     fn until_next_reading(&self) -> Duration {
         let longest = Duration::from_millis(20);
-        let Some((start, end)) = self.window() else { return longest };
+        let Some((start, end)) = self.window() else {
+            return longest;
+        };
         let next = if self.at_start.is_none() { start } else { end };
-        if self.at_end.is_some() { longest } else { next.duration_since(clock::now()).min(longest) }
+        if self.at_end.is_some() {
+            longest
+        } else {
+            next.duration_since(clock::now()).min(longest)
+        }
     }
 
     fn read_usage(&mut self) {

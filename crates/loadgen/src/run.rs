@@ -54,7 +54,11 @@ pub trait Observer {
     ///
     /// # Errors
     /// Ends the run.
-    fn trial_finished(&mut self, summary: &TrialSummary, server: Option<&ServerStats>) -> Result<(), ObserverError>;
+    fn trial_finished(
+        &mut self,
+        summary: &TrialSummary,
+        server: Option<&ServerStats>,
+    ) -> Result<(), ObserverError>;
 }
 
 /// Why a run ended early.
@@ -103,20 +107,34 @@ pub async fn run_plan(
         if *interrupt.borrow_and_update() > 0 {
             return Ok(RunEnd::Interrupted);
         }
-        let trial = TrialId { index: index as u32, repeat, cell_index };
+        let trial = TrialId {
+            index: index as u32,
+            repeat,
+            cell_index,
+        };
         observer.trial_started(trial).map_err(RunError::Observer)?;
         let outcome = trial::run(plan, trial, &program, limits, interrupt.clone(), observer).await;
         match outcome {
             Ok((summary, server)) => {
-                observer.trial_finished(&summary, server.as_ref()).map_err(RunError::Observer)?;
+                observer
+                    .trial_finished(&summary, server.as_ref())
+                    .map_err(RunError::Observer)?;
             }
             Err(TrialError::Aborted) => return Err(RunError::Aborted),
             Err(TrialError::Observer(e)) => return Err(RunError::Observer(e)),
             Err(source) => {
                 let cell = plan.cells[cell_index].id.clone();
-                return Err(RunError::Trial { cell, repeat: repeat + 1, source });
+                return Err(RunError::Trial {
+                    cell,
+                    repeat: repeat + 1,
+                    source,
+                });
             }
         }
     }
-    Ok(if *interrupt.borrow_and_update() > 0 { RunEnd::Interrupted } else { RunEnd::Complete })
+    Ok(if *interrupt.borrow_and_update() > 0 {
+        RunEnd::Interrupted
+    } else {
+        RunEnd::Complete
+    })
 }

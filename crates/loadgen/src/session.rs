@@ -76,7 +76,12 @@ impl Inbox for Recording {
                 return;
             }
         }
-        let sample = Sample { intended: stamp.intended, sent: stamp.sent, received, payload_bytes: payload.len() };
+        let sample = Sample {
+            intended: stamp.intended,
+            sent: stamp.sent,
+            received,
+            payload_bytes: payload.len(),
+        };
         if recorder.record(&sample) {
             self.context.count(true, |c| {
                 c.payload_bytes += payload.len() as u64;
@@ -87,19 +92,40 @@ impl Inbox for Recording {
 }
 
 /// Opens session `state.index` at `open_at`, runs it to the worker's end, closes it.
-pub(crate) async fn run<C: Connector>(context: Rc<Context>, state: Rc<SessionState>, connector: C, open_at: Nanos) {
+pub(crate) async fn run<C: Connector>(
+    context: Rc<Context>,
+    state: Rc<SessionState>,
+    connector: C,
+    open_at: Nanos,
+) {
     context.timer.until(open_at).await;
     let connected = context.connect(&connector, state.index, true).await;
-    let Some(Connected { mut tx, mut rx, times }) = connected else { return };
+    let Some(Connected {
+        mut tx,
+        mut rx,
+        times,
+    }) = connected
+    else {
+        return;
+    };
     state.established.set(true);
     let echo = match &context.assignment.workload {
         Workload::Echo(messages) => Some(messages.clone()),
         Workload::Push(_) | Workload::Connect { .. } => None,
     };
     // Echoed messages come back on the stream of their sender; a publication has one stream, number 0.
-    let stream = if echo.is_some() { state.index & MAX_24_BIT } else { 0 };
-    let mut inbox =
-        Recording { context: context.clone(), state: state.clone(), stream, usable: times.usable, first_seen: false };
+    let stream = if echo.is_some() {
+        state.index & MAX_24_BIT
+    } else {
+        0
+    };
+    let mut inbox = Recording {
+        context: context.clone(),
+        state: state.clone(),
+        stream,
+        usable: times.usable,
+        first_seen: false,
+    };
 
     let ended = {
         let receiving = receive(&context, &mut rx, &mut inbox);
@@ -157,13 +183,25 @@ async fn receive<R: Rx>(context: &Context, rx: &mut R, inbox: &mut Recording) ->
 }
 
 /// Sends on this session's own schedule, never waiting for a reply. Returns only when the session can send no more.
-async fn send<T: Tx>(context: &Context, state: &SessionState, tx: &mut T, messages: &Messages) -> TransportError {
+async fn send<T: Tx>(
+    context: &Context,
+    state: &SessionState,
+    tx: &mut T,
+    messages: &Messages,
+) -> TransportError {
     let begin = context.begin().await;
     let kind = kind(messages.encoding);
     let template = Template::new(kind, messages.payload_bytes as usize);
     let span = begin.start..begin.measured.end;
     let stream = state.index & MAX_24_BIT;
-    let plan = schedule(messages.rate, messages.pattern, span, context.assignment.seed, stream, true);
+    let plan = schedule(
+        messages.rate,
+        messages.pattern,
+        span,
+        context.assignment.seed,
+        stream,
+        true,
+    );
     for (sequence, intended) in plan.cursor() {
         context.timer.until(intended).await;
         if intended >= context.load_end.get() {
@@ -171,10 +209,24 @@ async fn send<T: Tx>(context: &Context, state: &SessionState, tx: &mut T, messag
         }
         let measured = begin.measured.contains(&intended);
         let sent = clock::now();
-        let stamp = Stamp { run: context.run, stream, sequence, intended, sent };
+        let stamp = Stamp {
+            run: context.run,
+            stream,
+            sequence,
+            intended,
+            sent,
+        };
         context.recorder.borrow_mut().counters.sent += 1;
-        state.sent_measured.set(state.sent_measured.get() + u64::from(measured));
-        if let Err(error) = tx.send(Message { kind, payload: template.stamped(&stamp) }).await {
+        state
+            .sent_measured
+            .set(state.sent_measured.get() + u64::from(measured));
+        if let Err(error) = tx
+            .send(Message {
+                kind,
+                payload: template.stamped(&stamp),
+            })
+            .await
+        {
             // Refused by the transport: not sent, unless it came back all the same.
             if measured && state.tracker.borrow().missing_in(sequence..sequence + 1) == 1 {
                 state.sent_measured.set(state.sent_measured.get() - 1);

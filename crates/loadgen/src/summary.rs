@@ -24,7 +24,11 @@ impl HostCpu {
         let idle = cpu.idle + cpu.iowait.unwrap_or(0);
         let steal = cpu.steal.unwrap_or(0);
         let busy = cpu.user + cpu.nice + cpu.system + cpu.irq.unwrap_or(0) + cpu.softirq.unwrap_or(0);
-        Some(Self { total: busy + idle + steal, idle, steal })
+        Some(Self {
+            total: busy + idle + steal,
+            idle,
+            steal,
+        })
     }
 
     /// Shares of the time since `earlier`: in use by anyone on this host, and taken by others.
@@ -68,7 +72,10 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
     if let Some((schedule, window)) = &facts.schedule {
         books.scheduled = schedule.count_before(window.end) - schedule.count_before(window.start);
         // A publication within the load generator is on time by construction; a server tells what it published.
-        books.sent = facts.server_end.as_ref().map_or(books.scheduled, |s| s.published_measured);
+        books.sent = facts
+            .server_end
+            .as_ref()
+            .map_or(books.scheduled, |s| s.published_measured);
         books.not_sent = books.scheduled.saturating_sub(books.sent);
     }
     if let (Some(before), Some(end)) = (&facts.server_before, &facts.server_end) {
@@ -89,14 +96,27 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         imbalances.extend(books.imbalances(latency_count));
     }
     if facts.lost_workers > 0 {
-        imbalances.push(format!("{} load generator processes died and took their books with them", facts.lost_workers));
+        imbalances.push(format!(
+            "{} load generator processes died and took their books with them",
+            facts.lost_workers
+        ));
     }
     if facts.counters.attempted != facts.counters.established + facts.counters.failed && !facts.partial {
-        let Counters { attempted, established, failed, .. } = &facts.counters;
-        imbalances.push(format!("{attempted} connections attempted, but {established} established + {failed} failed"));
+        let Counters {
+            attempted,
+            established,
+            failed,
+            ..
+        } = &facts.counters;
+        imbalances.push(format!(
+            "{attempted} connections attempted, but {established} established + {failed} failed"
+        ));
     }
 
-    let host = facts.host_start.zip(facts.host_end).and_then(|(start, end)| end.shares_since(start));
+    let host = facts
+        .host_start
+        .zip(facts.host_end)
+        .and_then(|(start, end)| end.shares_since(start));
     let workers_can_use = facts.threads.max(1);
     TrialSummary {
         sessions_planned: match cell.workload {
@@ -111,7 +131,10 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         measured_payload_bytes: totals.measured_payload_bytes,
         sessions_ended_early: totals.ended_early,
         negative_samples: totals.negative_samples,
-        out_of_range: facts.histograms.get(Metric::Latency).map_or(0, |h| h.out_of_range()),
+        out_of_range: facts
+            .histograms
+            .get(Metric::Latency)
+            .map_or(0, |h| h.out_of_range()),
         generator: Cost {
             cpu_user_ns: Some(totals.cpu_user_ns),
             cpu_system_ns: Some(totals.cpu_system_ns),
@@ -119,7 +142,8 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
             rss_after_bytes: Some(totals.rss_bytes),
         },
         server: server_cost(&facts),
-        generator_busy_share: (totals.busiest_thread > 0.0 && workers_can_use > 0).then_some(totals.busiest_thread),
+        generator_busy_share: (totals.busiest_thread > 0.0 && workers_can_use > 0)
+            .then_some(totals.busiest_thread),
         host_busy_share: host.map(|(busy, _)| busy),
         host_steal_share: host.map(|(_, steal)| steal),
         latency_p99_ns: quantile(Metric::Latency, 0.99),

@@ -116,7 +116,11 @@ pub(crate) async fn run(
 
 async fn resolve(address: &str) -> Result<SocketAddr, TrialError> {
     let unresolved = || TrialError::Target(address.to_owned());
-    tokio::net::lookup_host(address).await.map_err(|_| unresolved())?.next().ok_or_else(unresolved)
+    tokio::net::lookup_host(address)
+        .await
+        .map_err(|_| unresolved())?
+        .next()
+        .ok_or_else(unresolved)
 }
 
 /// A publication cannot be started without the control paths; an echo can do without them.
@@ -136,7 +140,9 @@ async fn connect_control(address: SocketAddr, cell: &Cell) -> Result<Option<Cont
     };
     match connected.await {
         Ok(control) => Ok(Some(control)),
-        Err(source) if matches!(cell.workload, Workload::Push(_)) => Err(TrialError::Control { address, source }),
+        Err(source) if matches!(cell.workload, Workload::Push(_)) => {
+            Err(TrialError::Control { address, source })
+        }
         Err(_) => Ok(None),
     }
 }
@@ -169,7 +175,14 @@ impl Workers {
             Workload::Connect { .. } => cell.load.connections.max(processes),
             _ => cell.load.connections,
         };
-        let mut workers = Self { run, threads, open_at, children: Vec::new(), inputs: Vec::new(), reports };
+        let mut workers = Self {
+            run,
+            threads,
+            open_at,
+            children: Vec::new(),
+            inputs: Vec::new(),
+            reports,
+        };
         for process in 0..processes {
             let part = |k: u32| (u64::from(total) * u64::from(k) / u64::from(processes)) as u32;
             let assignment = Assignment {
@@ -270,16 +283,24 @@ impl Conductor<'_> {
     async fn conduct(&mut self) -> Result<(), TrialError> {
         let load = &self.cell.load;
         let count = self.workers.children.len();
-        let mut progress = Progress { merger: Merger::new(count), alive: vec![true; count], opened: 0, done: 0 };
+        let mut progress = Progress {
+            merger: Merger::new(count),
+            alive: vec![true; count],
+            opened: 0,
+            done: 0,
+        };
         self.facts.threads = self.workers.threads * count as u32;
         self.server_before = self.server_stats().await;
         self.facts.server_before = self.server_before.clone();
 
         // Ramp: until every attempt has an outcome.
-        let ramp = load.arrival.duration(load.connections) + self.cell.deadlines.connect + self.cell.deadlines.open;
-        self.observer.phase(Phase::Ramp, load.arrival.duration(load.connections));
+        let ramp =
+            load.arrival.duration(load.connections) + self.cell.deadlines.connect + self.cell.deadlines.open;
+        self.observer
+            .phase(Phase::Ramp, load.arrival.duration(load.connections));
         let ramp_end = self.workers.open_at + ramp + GRACE;
-        self.collect(&mut progress, ramp_end, true, |p| p.opened + p.dead() >= count).await?;
+        self.collect(&mut progress, ramp_end, true, |p| p.opened + p.dead() >= count)
+            .await?;
 
         // Load.
         let start = clock::now() + LEAD;
@@ -287,23 +308,36 @@ impl Conductor<'_> {
         let published = match &self.cell.workload {
             Workload::Push(messages) => {
                 let span = start..measured.end;
-                Some(schedule(messages.rate, messages.pattern, span, self.plan.seed, 0, false))
+                Some(schedule(
+                    messages.rate,
+                    messages.pattern,
+                    span,
+                    self.plan.seed,
+                    0,
+                    false,
+                ))
             }
             _ => None,
         };
-        let begin = Begin { start, measured: measured.clone(), published };
+        let begin = Begin {
+            start,
+            measured: measured.clone(),
+            published,
+        };
         let mut stop_at = measured.end;
         if self.interrupted() {
             stop_at = start;
         } else {
             self.begin(&begin).await?;
             self.observer.phase(Phase::WarmUp, load.warmup);
-            self.collect(&mut progress, measured.start, true, Progress::is_over).await?;
+            self.collect(&mut progress, measured.start, true, Progress::is_over)
+                .await?;
             if !self.interrupted() {
                 self.facts.host_start = summary::HostCpu::read();
                 self.facts.server_start = self.server_stats().await;
                 self.observer.phase(Phase::Measure, load.measure);
-                self.collect(&mut progress, measured.end, true, Progress::is_over).await?;
+                self.collect(&mut progress, measured.end, true, Progress::is_over)
+                    .await?;
             }
             if self.interrupted() || progress.is_over() {
                 stop_at = clock::now().min(measured.end);
@@ -319,13 +353,25 @@ impl Conductor<'_> {
         };
         let measured_end = stop_at.max(measured.start);
         self.facts.measured = measured_end.duration_since(measured.start);
-        let published = self.facts.server_end.as_ref().filter(|_| begin.published.is_some()).map(|s| s.published);
+        let published = self
+            .facts
+            .server_end
+            .as_ref()
+            .filter(|_| begin.published.is_some())
+            .map(|s| s.published);
         let drain_end = clock::now() + load.drain;
-        self.workers.tell(&Command::Stop(Stop { at: stop_at, published, drain_end })).await?;
+        self.workers
+            .tell(&Command::Stop(Stop {
+                at: stop_at,
+                published,
+                drain_end,
+            }))
+            .await?;
         self.facts.schedule = begin.published.clone().map(|s| (s.ending_at(stop_at), measured));
         self.observer.phase(Phase::Drain, load.drain);
         let end = drain_end + self.cell.deadlines.close + GRACE;
-        self.collect(&mut progress, end, false, |p| p.done == count || p.is_over()).await?;
+        self.collect(&mut progress, end, false, |p| p.done == count || p.is_over())
+            .await?;
         for interval in progress.merger.finish() {
             self.take_interval(&interval)?;
         }
@@ -350,7 +396,10 @@ impl Conductor<'_> {
                 measured: begin.measured.clone(),
             };
             let address = self.address;
-            control.publish(&publish).await.map_err(|source| TrialError::Control { address, source })?;
+            control
+                .publish(&publish)
+                .await
+                .map_err(|source| TrialError::Control { address, source })?;
         }
         self.workers.tell(&Command::Begin(begin.clone())).await
     }
@@ -404,7 +453,12 @@ impl Conductor<'_> {
         Ok(())
     }
 
-    fn take(&mut self, progress: &mut Progress, process: usize, report: Option<Report>) -> Result<(), TrialError> {
+    fn take(
+        &mut self,
+        progress: &mut Progress,
+        process: usize,
+        report: Option<Report>,
+    ) -> Result<(), TrialError> {
         match report {
             None => {
                 progress.alive[process] = false;
@@ -420,7 +474,10 @@ impl Conductor<'_> {
             Some(Report::Events(events)) => self.observer.events(&events).map_err(TrialError::Observer)?,
             Some(Report::Done(totals)) => {
                 progress.done += 1;
-                self.facts.totals.get_or_insert_with(Totals::default).merge(&totals);
+                self.facts
+                    .totals
+                    .get_or_insert_with(Totals::default)
+                    .merge(&totals);
             }
         }
         Ok(())

@@ -141,7 +141,12 @@ impl Context {
             EventKind::Dropped => &mut recorder.counters.dropped,
         };
         *counter += 1;
-        self.events.borrow_mut().push(ConnectionEvent { at: clock::now(), session, kind, detail });
+        self.events.borrow_mut().push(ConnectionEvent {
+            at: clock::now(),
+            session,
+            kind,
+            detail,
+        });
     }
 
     /// Opens one session and records how long it took, or why it failed.
@@ -190,10 +195,17 @@ pub fn run(
     control: watch::Receiver<Control>,
     out: SyncSender<FromWorker>,
 ) -> Result<(), WorkerError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let local = tokio::task::LocalSet::new();
     let transport = assignment.transport.clone();
-    let task = Task { assignment, thread, control, out };
+    let task = Task {
+        assignment,
+        thread,
+        control,
+        out,
+    };
     local.block_on(&runtime, async move {
         match with_connector(&transport, task) {
             Ok(work) => work.await,
@@ -218,7 +230,12 @@ impl WithConnector for Task {
 }
 
 async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError> {
-    let Task { assignment, thread, control, out } = task;
+    let Task {
+        assignment,
+        thread,
+        control,
+        out,
+    } = task;
     let in_process = registry::row(&assignment.transport).is_some_and(|row| row.in_process);
     let peer = null::Peer::default();
     let deadlines = assignment.deadlines;
@@ -247,7 +264,14 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
     });
 
     let reporting = tokio::task::spawn_local(report_intervals(context.clone(), out.clone()));
-    let mut worker = Worker { context, thread, control, out, sessions: Vec::new(), tasks: Vec::new() };
+    let mut worker = Worker {
+        context,
+        thread,
+        control,
+        out,
+        sessions: Vec::new(),
+        tasks: Vec::new(),
+    };
     let totals = worker.run(connector, in_process.then_some(peer)).await?;
     reporting.abort();
     worker.flush(Phase::Drain)?;
@@ -264,7 +288,11 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run<C: Connector>(&mut self, connector: C, peer: Option<null::Peer>) -> Result<Totals, WorkerError> {
+    async fn run<C: Connector>(
+        &mut self,
+        connector: C,
+        peer: Option<null::Peer>,
+    ) -> Result<Totals, WorkerError> {
         let connects = match self.context.assignment.workload {
             Workload::Connect { rate } => Some(rate),
             Workload::Push(_) | Workload::Echo(_) => None,
@@ -274,22 +302,48 @@ impl Worker {
         } else {
             self.tell(FromWorker::Opened(0, 0))?;
         }
-        let Some(begin) = self.wait_for(|c| c.begin.clone()).await else { return Ok(Totals::default()) };
-        self.context.recorder.borrow_mut().set_window(begin.measured.clone());
+        let Some(begin) = self.wait_for(|c| c.begin.clone()).await else {
+            return Ok(Totals::default());
+        };
+        self.context
+            .recorder
+            .borrow_mut()
+            .set_window(begin.measured.clone());
         self.context.load_end.set(begin.measured.end);
         let mut opens = None;
         if let Some(rate) = connects {
             let threads = self.context.assignment.threads.max(1);
-            let share = pushmark_scenario::plan::Rate { count: rate.count, per: rate.per * threads };
+            let share = pushmark_scenario::plan::Rate {
+                count: rate.count,
+                per: rate.per * threads,
+            };
             let span = begin.start..begin.measured.end;
-            let plan = schedule(share, Pattern::Uniform, span, self.context.assignment.seed, self.thread, true);
-            opens = Some(tokio::task::spawn_local(open_and_close(self.context.clone(), connector, plan, begin.clone())));
+            let plan = schedule(
+                share,
+                Pattern::Uniform,
+                span,
+                self.context.assignment.seed,
+                self.thread,
+                true,
+            );
+            opens = Some(tokio::task::spawn_local(open_and_close(
+                self.context.clone(),
+                connector,
+                plan,
+                begin.clone(),
+            )));
         } else if let (Some(peer), Some(plan)) = (&peer, &begin.published) {
-            tokio::task::spawn_local(publish_in_process(self.context.clone(), peer.clone(), plan.clone()));
+            tokio::task::spawn_local(publish_in_process(
+                self.context.clone(),
+                peer.clone(),
+                plan.clone(),
+            ));
         }
 
         let busy = self.thread_busy(&begin).await;
-        let Some(stop) = self.wait_for(|c| c.stop.clone()).await else { return Ok(Totals::default()) };
+        let Some(stop) = self.wait_for(|c| c.stop.clone()).await else {
+            return Ok(Totals::default());
+        };
         self.context.load_end.set(stop.at);
         self.drain(&begin, &stop).await;
         let mut totals = self.totals(&begin, &stop);
@@ -369,7 +423,10 @@ impl Worker {
     /// Until every session has all it can expect, or the drain is over.
     async fn drain(&self, begin: &Begin, stop: &Stop) {
         loop {
-            let complete = self.sessions.iter().all(|s| self.outstanding(s, begin, stop) == 0);
+            let complete = self
+                .sessions
+                .iter()
+                .all(|s| self.outstanding(s, begin, stop) == 0);
             if complete || clock::now() >= stop.drain_end || self.control.borrow().abort {
                 return;
             }
@@ -384,18 +441,31 @@ impl Worker {
         }
         match &begin.published {
             Some(published) => {
-                let all = stop.published.unwrap_or(u64::MAX).min(published.count_before(stop.at));
+                let all = stop
+                    .published
+                    .unwrap_or(u64::MAX)
+                    .min(published.count_before(stop.at));
                 state.tracker.borrow().missing_in(0..all)
             }
             None => {
-                let Some(range) = self.measured_range(state, begin, stop) else { return 0 };
-                state.sent_measured.get().saturating_sub(state.tracker.borrow().seen_in(range))
+                let Some(range) = self.measured_range(state, begin, stop) else {
+                    return 0;
+                };
+                state
+                    .sent_measured
+                    .get()
+                    .saturating_sub(state.tracker.borrow().seen_in(range))
             }
         }
     }
 
     /// Sequence numbers of the measured window in the stream that `state` takes part in.
-    fn measured_range(&self, state: &SessionState, begin: &Begin, stop: &Stop) -> Option<std::ops::Range<u64>> {
+    fn measured_range(
+        &self,
+        state: &SessionState,
+        begin: &Begin,
+        stop: &Stop,
+    ) -> Option<std::ops::Range<u64>> {
         let a = &self.context.assignment;
         let plan: Schedule = match (&a.workload, &begin.published) {
             (Workload::Echo(m), _) => {
@@ -405,7 +475,9 @@ impl Worker {
             (_, Some(published)) => published.clone(),
             _ => return None,
         };
-        let end = plan.count_before(stop.at.min(begin.measured.end)).min(stop.published.unwrap_or(u64::MAX));
+        let end = plan
+            .count_before(stop.at.min(begin.measured.end))
+            .min(stop.published.unwrap_or(u64::MAX));
         Some(plan.count_before(begin.measured.start).min(end)..end)
     }
 
@@ -426,7 +498,10 @@ impl Worker {
                     continue;
                 }
                 // A session that ended could expect only what was published while it was there.
-                let end = state.ended_at.get().map_or(range.end, |at| published.count_before(at).min(range.end));
+                let end = state
+                    .ended_at
+                    .get()
+                    .map_or(range.end, |at| published.count_before(at).min(range.end));
                 let seen = tracker.seen_in(range.clone());
                 let expected = end.saturating_sub(range.start).max(seen);
                 books.expected += expected;
@@ -493,9 +568,11 @@ fn flush(context: &Context, phase: Phase, out: &SyncSender<FromWorker>) -> Resul
     interval.counters.open_sessions = context.open.get();
     let events = std::mem::take(&mut *context.events.borrow_mut());
     if !events.is_empty() {
-        out.send(FromWorker::Events(events)).map_err(|_| WorkerError::Orphaned)?;
+        out.send(FromWorker::Events(events))
+            .map_err(|_| WorkerError::Orphaned)?;
     }
-    out.send(FromWorker::Interval(interval)).map_err(|_| WorkerError::Orphaned)
+    out.send(FromWorker::Interval(interval))
+        .map_err(|_| WorkerError::Orphaned)
 }
 
 /// Cuts an interval each second, counted from the start of the ramp.
@@ -508,7 +585,11 @@ async fn report_intervals(context: Rc<Context>, out: SyncSender<FromWorker>) {
             let control = context.control.borrow();
             control.begin.as_ref().map_or(Phase::Ramp, |b| {
                 let stopped = control.stop.is_some();
-                if stopped { Phase::Drain } else { b.phase_at(clock::now() - Duration::from_millis(1)) }
+                if stopped {
+                    Phase::Drain
+                } else {
+                    b.phase_at(clock::now() - Duration::from_millis(1))
+                }
             })
         };
         if flush(&context, phase, &out).is_err() {
@@ -519,7 +600,12 @@ async fn report_intervals(context: Rc<Context>, out: SyncSender<FromWorker>) {
 
 /// Opens sessions on a schedule and closes each at once; gives how many were scheduled, and how many were not begun
 /// because too many were open.
-async fn open_and_close<C: Connector>(context: Rc<Context>, connector: C, plan: Schedule, begin: Begin) -> (u64, u64) {
+async fn open_and_close<C: Connector>(
+    context: Rc<Context>,
+    connector: C,
+    plan: Schedule,
+    begin: Begin,
+) -> (u64, u64) {
     let cap = u64::from(context.assignment.total_sessions / context.assignment.threads.max(1)).max(1);
     let (mut scheduled, mut skipped) = (0, 0);
     let running = Rc::new(Cell::new(0u64));
@@ -553,7 +639,9 @@ async fn open_and_close<C: Connector>(context: Rc<Context>, connector: C, plan: 
 
 /// Publishes to in-process sessions, in a server's place.
 async fn publish_in_process(context: Rc<Context>, peer: null::Peer, plan: Schedule) {
-    let Workload::Push(messages) = context.assignment.workload.clone() else { return };
+    let Workload::Push(messages) = context.assignment.workload.clone() else {
+        return;
+    };
     let kind = kind(messages.encoding);
     let template = Template::new(kind, messages.payload_bytes as usize);
     for (sequence, intended) in plan.cursor() {
@@ -561,8 +649,17 @@ async fn publish_in_process(context: Rc<Context>, peer: null::Peer, plan: Schedu
         if intended >= context.load_end.get() {
             return;
         }
-        let stamp = Stamp { run: context.run, stream: 0, sequence, intended, sent: clock::now() };
-        peer.publish(&Message { kind, payload: template.stamped(&stamp) });
+        let stamp = Stamp {
+            run: context.run,
+            stream: 0,
+            sequence,
+            intended,
+            sent: clock::now(),
+        };
+        peer.publish(&Message {
+            kind,
+            payload: template.stamped(&stamp),
+        });
         tokio::task::yield_now().await;
     }
 }

@@ -2,8 +2,8 @@
 
 use pushmark_measure::stats::spread;
 use pushmark_measure::{Grade, Metric, TrialSummary};
+use pushmark_results::plan::{Cell, Comparison, ExpectMetric, Expectation, Plan};
 use pushmark_results::run::{Run, TrialRecord};
-use pushmark_scenario::plan::{Cell, Comparison, ExpectMetric, Expectation, Plan};
 use serde::Serialize;
 
 use crate::comparison::finished;
@@ -31,13 +31,20 @@ pub struct Check {
 pub fn check_expectations(run: &Run) -> Vec<Check> {
     let plan = &run.manifest.plan;
     let cells = || plan.cells.iter().enumerate();
-    plan.expect.iter().flat_map(|e| cells().map(move |(i, cell)| check(run, plan, e, i, cell))).collect()
+    plan.expect
+        .iter()
+        .flat_map(|e| cells().map(move |(i, cell)| check(run, plan, e, i, cell)))
+        .collect()
 }
 
 fn check(run: &Run, plan: &Plan, expectation: &Expectation, index: usize, cell: &Cell) -> Check {
     let trials: Vec<(&TrialRecord, &TrialSummary)> = finished(run, index).collect();
     let measured = measure(expectation, &trials);
-    let grade = trials.iter().map(|(t, _)| t.verdict.grade()).max().unwrap_or_default();
+    let grade = trials
+        .iter()
+        .map(|(t, _)| t.verdict.grade())
+        .max()
+        .unwrap_or_default();
     let (value, trouble) = match measured {
         Ok(value) => (Some(value), None),
         Err(why) => (None, Some(why)),
@@ -73,14 +80,18 @@ fn measure(expectation: &Expectation, trials: &[(&TrialRecord, &TrialSummary)]) 
         ExpectMetric::Reordered => count(expectation, trials, |s| s.books.reordered),
         ExpectMetric::FailedConnects => {
             let values = trials.iter().map(|(t, s)| {
-                (s.counters.attempted > 0).then_some(s.counters.failed).ok_or_else(|| nothing(t, "attempted"))
+                (s.counters.attempted > 0)
+                    .then_some(s.counters.failed)
+                    .ok_or_else(|| nothing(t, "attempted"))
             });
             worst(expectation, values.collect::<Result<_, _>>()?)
         }
         ExpectMetric::DeliveriesPerSecond => {
             let values = trials.iter().map(|(t, s)| {
                 let rate = s.deliveries_per_second();
-                (rate > 0.0).then_some(rate).ok_or_else(|| nothing(t, "delivered"))
+                (rate > 0.0)
+                    .then_some(rate)
+                    .ok_or_else(|| nothing(t, "delivered"))
             });
             median(&values.collect::<Result<Vec<_>, _>>()?)
         }
@@ -92,14 +103,26 @@ fn quantile(trials: &[(&TrialRecord, &TrialSummary)], metric: Metric, q: f64) ->
         return Err("the quantile is not between 0 and 1".to_owned());
     }
     let values = trials.iter().map(|(t, _)| {
-        let value = t.histograms.get(metric).and_then(|h| h.quantile(q)).map(|ns| ns as f64);
-        value.ok_or_else(|| format!("repeat {} has no sample of {}", t.repeat.saturating_add(1), metric.name()))
+        let value = t
+            .histograms
+            .get(metric)
+            .and_then(|h| h.quantile(q))
+            .map(|ns| ns as f64);
+        value.ok_or_else(|| {
+            format!(
+                "repeat {} has no sample of {}",
+                t.repeat.saturating_add(1),
+                metric.name()
+            )
+        })
     });
     median(&values.collect::<Result<Vec<_>, _>>()?)
 }
 
 fn median(values: &[f64]) -> Result<f64, String> {
-    spread(values).map(|s| s.median).ok_or_else(|| "not measured".to_owned())
+    spread(values)
+        .map(|s| s.median)
+        .ok_or_else(|| "not measured".to_owned())
 }
 
 /// A count of messages: without any expected, none can be lost, and that proves nothing.
@@ -149,8 +172,15 @@ fn show(metric: ExpectMetric, value: f64) -> String {
             show_alone(Quantity::Nanoseconds, value)
         }
         ExpectMetric::DeliveriesPerSecond => show_alone(Quantity::PerSecond, value),
-        ExpectMetric::Lost | ExpectMetric::Duplicated | ExpectMetric::Reordered | ExpectMetric::FailedConnects => {
-            if (0.0..1e15).contains(&value) { whole(value as u64) } else { three_digits(value) }
+        ExpectMetric::Lost
+        | ExpectMetric::Duplicated
+        | ExpectMetric::Reordered
+        | ExpectMetric::FailedConnects => {
+            if (0.0..1e15).contains(&value) {
+                whole(value as u64)
+            } else {
+                three_digits(value)
+            }
         }
     }
 }

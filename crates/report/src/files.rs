@@ -45,10 +45,22 @@ pub fn render(run: &Run) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
     let checks = check_expectations(run);
     let charts = charts(run, &comparison)?;
     let mut files = vec![
-        ("report.html".to_owned(), html::page(run, &comparison, &checks, &charts)?.into_bytes()),
-        ("report.md".to_owned(), markdown::markdown(&comparison, &checks).into_bytes()),
-        ("comparison.json".to_owned(), json(&comparison, &checks)?.into_bytes()),
-        ("table.txt".to_owned(), table::full_text(&comparison, false).into_bytes()),
+        (
+            "report.html".to_owned(),
+            html::page(run, &comparison, &checks, &charts)?.into_bytes(),
+        ),
+        (
+            "report.md".to_owned(),
+            markdown::markdown(&comparison, &checks).into_bytes(),
+        ),
+        (
+            "comparison.json".to_owned(),
+            json(&comparison, &checks)?.into_bytes(),
+        ),
+        (
+            "table.txt".to_owned(),
+            table::full_text(&comparison, false).into_bytes(),
+        ),
     ];
     let rasterizer = Rasterizer::new();
     for chart in charts {
@@ -63,6 +75,10 @@ pub fn render(run: &Run) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
 /// # Errors
 /// Only when the encoder itself fails.
 pub fn json(comparison: &Comparison, checks: &[Check]) -> Result<String, ReportError> {
-    let document = Document { comparison, answer: answer(comparison), expectations: checks };
+    let document = Document {
+        comparison,
+        answer: answer(comparison),
+        expectations: checks,
+    };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }

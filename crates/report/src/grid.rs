@@ -78,18 +78,39 @@ pub(crate) fn headline(comparison: &Comparison) -> Option<Grid> {
     all(comparison).into_iter().next()
 }
 
+/// Groups that are read against one another, in one unit: a service time far below the latency says that messages left
+/// late.
+const SIDE_BY_SIDE: [&str; 2] = ["latency", "service time"];
+
 /// All measures of one point.
 fn at_point(comparison: &Comparison, point: &Point) -> Grid {
+    let times = point.rows.iter().filter(|r| SIDE_BY_SIDE.contains(&r.group));
+    let medians = times
+        .flat_map(|r| &r.values)
+        .filter_map(|v| v.spread().map(|s| s.median));
+    let together = Unit::fitting_together(Quantity::Nanoseconds, medians);
     let mut sections: Vec<Section> = Vec::new();
     for row in &point.rows {
-        let unit = unit_of([row]);
+        let unit = if SIDE_BY_SIDE.contains(&row.group) {
+            together
+        } else {
+            unit_of([row])
+        };
         let line = line(row.name.to_owned(), row, unit);
         match sections.last_mut().filter(|s| s.title == row.group) {
             Some(section) => section.rows.push(line),
-            None => sections.push(Section { title: row.group, rows: vec![line] }),
+            None => sections.push(Section {
+                title: row.group,
+                rows: vec![line],
+            }),
         }
     }
-    Grid { title: point.label.clone(), corner: String::new(), heads: heads(comparison, Some(point)), sections }
+    Grid {
+        title: point.label.clone(),
+        corner: String::new(),
+        heads: heads(comparison, Some(point)),
+        sections,
+    }
 }
 
 /// The measures shown over the points of a sweep, and whether each is shown only when something is amiss.
@@ -109,12 +130,18 @@ const OVER_POINTS: &[(&str, &str, bool)] = &[
 fn over_points(comparison: &Comparison) -> Grid {
     let mut sections = Vec::new();
     for (key, title, conditional) in OVER_POINTS {
-        let rows: Vec<(&Point, &Row)> =
-            comparison.points.iter().filter_map(|p| p.row(key).map(|row| (p, row))).collect();
+        let rows: Vec<(&Point, &Row)> = comparison
+            .points
+            .iter()
+            .filter_map(|p| p.row(key).map(|row| (p, row)))
+            .collect();
         // Connecting is the headline only where there is nothing else to time.
         let connects = key.starts_with("connect_time");
         let shown = match (connects, conditional) {
-            (true, _) => comparison.points.iter().all(|p| p.row("latency_ns_p50").is_none()),
+            (true, _) => comparison
+                .points
+                .iter()
+                .all(|p| p.row("latency_ns_p50").is_none()),
             (false, true) => rows.iter().any(|(_, row)| row.values.iter().any(amiss)),
             (false, false) => true,
         };
@@ -122,7 +149,10 @@ fn over_points(comparison: &Comparison) -> Grid {
             continue;
         }
         let unit = unit_of(rows.iter().map(|(_, row)| *row));
-        let lines = rows.iter().map(|(point, row)| line(point.short.clone(), row, unit)).collect();
+        let lines = rows
+            .iter()
+            .map(|(point, row)| line(point.short.clone(), row, unit))
+            .collect();
         sections.push(Section { title, rows: lines });
     }
     Grid {
@@ -150,7 +180,11 @@ fn heads(comparison: &Comparison, point: Option<&Point>) -> Vec<Head> {
         .iter()
         .enumerate()
         .map(|(i, variant)| {
-            let columns: Vec<_> = points.iter().filter_map(|p| p.columns.get(i)).filter(|c| c.cell.is_some()).collect();
+            let columns: Vec<_> = points
+                .iter()
+                .filter_map(|p| p.columns.get(i))
+                .filter(|c| c.cell.is_some())
+                .collect();
             let grade = columns.iter().filter_map(|c| c.grade).max();
             let fewest = columns.iter().map(|c| c.finished).min().unwrap_or(0);
             let mut remarks = Vec::new();
@@ -164,7 +198,11 @@ fn heads(comparison: &Comparison, point: Option<&Point>) -> Vec<Head> {
                 let repeats = if remarks.is_empty() { " repeats" } else { "" };
                 remarks.push(format!("{fewest} of {}{repeats}", comparison.repeats));
             }
-            Head { label: variant.label.clone(), remark: remarks.join(", "), grade }
+            Head {
+                label: variant.label.clone(),
+                remark: remarks.join(", "),
+                grade,
+            }
         })
         .collect()
 }
@@ -172,28 +210,53 @@ fn heads(comparison: &Comparison, point: Option<&Point>) -> Vec<Head> {
 fn unit_of<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Unit {
     let rows: Vec<&Row> = rows.into_iter().collect();
     let quantity = rows.first().map_or(Quantity::Count, |r| r.quantity);
-    Unit::fitting(quantity, rows.iter().flat_map(|r| &r.values).filter_map(|v| v.spread().map(|s| s.median)))
+    Unit::fitting(
+        quantity,
+        rows.iter()
+            .flat_map(|r| &r.values)
+            .filter_map(|v| v.spread().map(|s| s.median)),
+    )
 }
 
 fn line(label: String, row: &Row, unit: Unit) -> Line {
-    let cells = row.values.iter().enumerate().map(|(i, v)| Cell { winner: row.winner == Some(i), ..cell(v, unit) });
-    Line { label, unit: unit.label, cells: cells.collect() }
+    let cells = row.values.iter().enumerate().map(|(i, v)| Cell {
+        winner: row.winner == Some(i),
+        ..cell(v, unit)
+    });
+    Line {
+        label,
+        unit: unit.label,
+        cells: cells.collect(),
+    }
 }
 
 fn cell(value: &Value, unit: Unit) -> Cell {
-    let plain = |text: String| Cell { text, ..Cell::default() };
+    let plain = |text: String| Cell {
+        text,
+        ..Cell::default()
+    };
     match value {
-        Value::Missing => Cell { tone: Tone::Missing, ..plain("–".to_owned()) },
+        Value::Missing => Cell {
+            tone: Tone::Missing,
+            ..plain("–".to_owned())
+        },
         Value::Spread { spread, thin } => {
             let beside = if spread.repeats > 1 {
                 format!("±{}", unit.show_half_range(spread.median, spread.min, spread.max))
             } else {
                 String::new()
             };
-            Cell { spread: beside, thin: *thin, ..plain(unit.show(spread.median)) }
+            Cell {
+                spread: beside,
+                thin: *thin,
+                ..plain(unit.show(spread.median))
+            }
         }
         Value::Total { total } => plain(whole(*total)),
         Value::Part { part, whole: all } => plain(format!("{} of {}", whole(*part), whole(*all))),
-        Value::Graded { grade } => Cell { tone: Tone::Grade(*grade), ..plain(grade.as_str().to_owned()) },
+        Value::Graded { grade } => Cell {
+            tone: Tone::Grade(*grade),
+            ..plain(grade.as_str().to_owned())
+        },
     }
 }

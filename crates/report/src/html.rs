@@ -24,7 +24,7 @@ struct Page<'a> {
     comparison: &'a Comparison,
     started: String,
     answer: String,
-    grade: &'static str,
+    banner: &'static str,
     verdict: String,
     findings: Vec<[String; 3]>,
     tables: Vec<Table>,
@@ -91,13 +91,22 @@ pub(crate) fn page(
 ) -> Result<String, ReportError> {
     let grids = grid::all(comparison);
     let quality = &comparison.quality;
-    let findings = quality.findings.iter().map(|f| [f.grade.as_str().to_owned(), f.place(), f.reason.clone()]);
+    let findings = quality
+        .findings
+        .iter()
+        .map(|f| [f.grade.as_str().to_owned(), f.place(), f.reason.clone()]);
     let page = Page {
         style: STYLE,
         comparison,
         started: utc(run.manifest.started_unix_s),
         answer: answer(comparison),
-        grade: quality.grade.as_str(),
+        // The banner of a smoke run is not green.
+        banner: if quality.caveats.is_empty() {
+            quality.grade
+        } else {
+            quality.grade.max(Grade::Suspect)
+        }
+        .as_str(),
         verdict: quality.headline(),
         findings: findings.collect(),
         legend: words::legend(comparison, &grids),
@@ -139,14 +148,26 @@ fn table(grid: Grid) -> Table {
         winner: c.winner,
         thin: c.thin,
     };
-    let line = |l: grid::Line| Line { label: l.label, unit: l.unit, cells: l.cells.into_iter().map(cell).collect() };
-    let sections = grid.sections.into_iter().map(|s| Section { title: s.title, rows: s.rows.into_iter().map(line).collect() });
-    Table { title: grid.title, corner: grid.corner, heads: heads.collect(), sections: sections.collect() }
+    let line = |l: grid::Line| Line {
+        label: l.label,
+        unit: l.unit,
+        cells: l.cells.into_iter().map(cell).collect(),
+    };
+    let sections = grid.sections.into_iter().map(|s| Section {
+        title: s.title,
+        rows: s.rows.into_iter().map(line).collect(),
+    });
+    Table {
+        title: grid.title,
+        corner: grid.corner,
+        heads: heads.collect(),
+        sections: sections.collect(),
+    }
 }
 
 /// Delivery accounting, a line for each cell that expects messages, summed over its finished trials.
 fn books(run: &Run) -> Vec<[String; 12]> {
-    let line = |(index, cell): (usize, &pushmark_scenario::plan::Cell)| {
+    let line = |(index, cell): (usize, &pushmark_results::plan::Cell)| {
         let mut sum = [0_u64; 11];
         let mut balanced = true;
         let mut any = false;
@@ -158,15 +179,39 @@ fn books(run: &Run) -> Vec<[String; 12]> {
             }
         }
         any.then(|| {
-            let [scheduled, sent, not_sent, expected, delivered, lost, dropped, duplicated, reordered, late, strange] =
-                sum.map(whole);
+            let [
+                scheduled,
+                sent,
+                not_sent,
+                expected,
+                delivered,
+                lost,
+                dropped,
+                duplicated,
+                reordered,
+                late,
+                strange,
+            ] = sum.map(whole);
             let balance = if balanced { "yes" } else { "no" }.to_owned();
             let id = visible(&cell.id);
-            let lost = if dropped == "0" { lost } else { format!("{lost} ({dropped} by the server)") };
-            [id, scheduled, sent, not_sent, expected, delivered, lost, duplicated, reordered, late, strange, balance]
+            let lost = if dropped == "0" {
+                lost
+            } else {
+                format!("{lost} ({dropped} by the server)")
+            };
+            [
+                id, scheduled, sent, not_sent, expected, delivered, lost, duplicated, reordered, late,
+                strange, balance,
+            ]
         })
     };
-    run.manifest.plan.cells.iter().enumerate().filter_map(line).collect()
+    run.manifest
+        .plan
+        .cells
+        .iter()
+        .enumerate()
+        .filter_map(line)
+        .collect()
 }
 
 fn entries(b: &Books) -> [u64; 11] {
@@ -195,7 +240,14 @@ fn setup(run: &Run) -> Vec<[String; 2]> {
         add("each trial", plan_words::windows(cell));
         add("target", plan_words::target(cell));
     }
-    add("trials", format!("{} cells × {} repeats, interleaved", plan.cells.len(), plan.repeats));
+    add(
+        "trials",
+        format!(
+            "{} cells × {} repeats, interleaved",
+            plan.cells.len(),
+            plan.repeats
+        ),
+    );
     add("seed", plan.seed.to_string());
     add("pushmark", visible(&run.manifest.pushmark_version));
     if let Some(git) = &run.manifest.git {
@@ -214,13 +266,28 @@ fn host(run: &Run) -> Vec<[String; 2]> {
         ("processor", visible(&host.cpu_model)),
         ("cores", host.cores.to_string()),
         ("memory", show_alone(Quantity::Bytes, host.memory_bytes as f64)),
-        ("open files", format!("{} soft, {} hard", whole(host.open_files_soft), whole(host.open_files_hard))),
+        (
+            "open files",
+            format!(
+                "{} soft, {} hard",
+                whole(host.open_files_soft),
+                whole(host.open_files_hard)
+            ),
+        ),
         ("ephemeral ports", format!("{first}–{last}")),
         ("listen backlog", whole(u64::from(host.listen_backlog))),
         ("clock source", visible(&host.clock_source)),
-        ("load average", format!("{one:.2}, {five:.2}, {fifteen:.2} over 1, 5 and 15 minutes before the run")),
+        (
+            "load average",
+            format!("{one:.2}, {five:.2}, {fifteen:.2} over 1, 5 and 15 minutes before the run"),
+        ),
     ]
-    .map(|(name, value)| [name.to_owned(), if value.is_empty() { "–".to_owned() } else { value }])
+    .map(|(name, value)| {
+        [
+            name.to_owned(),
+            if value.is_empty() { "–".to_owned() } else { value },
+        ]
+    })
     .to_vec()
 }
 
@@ -236,7 +303,11 @@ fn utc(seconds: u64) -> String {
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", rest / 3600, rest % 3600 / 60)
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02} UTC",
+        rest / 3600,
+        rest % 3600 / 60
+    )
 }
 
 #[cfg(test)]

@@ -9,12 +9,19 @@ use crate::words;
 
 /// The question, its answer, thresholds, every table, and how far to trust them.
 pub fn markdown(comparison: &Comparison, checks: &[Check]) -> String {
-    let mut out = format!("## {}: {}\n\n", escape(&comparison.scenario), escape(&comparison.question));
+    let mut out = format!(
+        "## {}: {}\n\n",
+        escape(&comparison.scenario),
+        escape(&comparison.question)
+    );
     for caveat in &comparison.quality.caveats {
         out.push_str(&format!("> **{}**\n\n", escape(caveat)));
     }
     out.push_str(&format!("{}\n\n", escape(&answer(comparison))));
-    out.push_str(&format!("**Verdict** {}\n\n", escape(&comparison.quality.headline())));
+    out.push_str(&format!(
+        "**Verdict** {}\n\n",
+        escape(&comparison.quality.headline())
+    ));
     for finding in &comparison.quality.findings {
         let text = format!("{}: {}", finding.place(), finding.reason);
         out.push_str(&format!("- **{}** {}\n", finding.grade.as_str(), escape(&text)));
@@ -25,9 +32,19 @@ pub fn markdown(comparison: &Comparison, checks: &[Check]) -> String {
     if !checks.is_empty() {
         out.push_str("| threshold | variant | measured | |\n|---|---|--:|---|\n");
         for check in checks {
-            let (mark, why) = (if check.held { "held" } else { "**missed**" }, check.remark.as_deref().unwrap_or(""));
-            let (text, cell, measured) = (escape(&check.text), escape(&check.cell), escape(&check.measured_text));
-            out.push_str(&format!("| {text} | {cell} | {measured} | {mark} {} |\n", escape(why)));
+            let (mark, why) = (
+                if check.held { "held" } else { "**missed**" },
+                check.remark.as_deref().unwrap_or(""),
+            );
+            let (text, cell, measured) = (
+                escape(&check.text),
+                escape(&check.cell),
+                escape(&check.measured_text),
+            );
+            out.push_str(&format!(
+                "| {text} | {cell} | {measured} | {mark} {} |\n",
+                escape(why)
+            ));
         }
         out.push('\n');
     }
@@ -50,7 +67,11 @@ fn table(grid: &Grid, out: &mut String) {
     }
     out.push_str(&format!("| {} | |", escape(&grid.corner)));
     for head in &grid.heads {
-        let remark = if head.remark.is_empty() { String::new() } else { format!(" ({})", escape(&head.remark)) };
+        let remark = if head.remark.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", escape(&head.remark))
+        };
         out.push_str(&format!(" {}{remark} |", escape(&head.label)));
     }
     out.push_str("\n|---|---|");
@@ -58,12 +79,24 @@ fn table(grid: &Grid, out: &mut String) {
     out.push('\n');
     for section in &grid.sections {
         for row in &section.rows {
-            out.push_str(&format!("| {} | {} |", escape(format!("{} {}", section.title, row.label).trim()), row.unit));
+            out.push_str(&format!(
+                "| {} | {} |",
+                escape(format!("{} {}", section.title, row.label).trim()),
+                row.unit
+            ));
             for cell in &row.cells {
                 let thin = if cell.thin { "\\~" } else { "" };
                 let value = format!("{thin}{}", escape(&cell.text));
-                let value = if cell.winner { format!("**{value}** \\*") } else { value };
-                let spread = if cell.spread.is_empty() { String::new() } else { format!(" {}", cell.spread) };
+                let value = if cell.winner {
+                    format!("**{value}** \\*")
+                } else {
+                    value
+                };
+                let spread = if cell.spread.is_empty() {
+                    String::new()
+                } else {
+                    format!(" {}", cell.spread)
+                };
                 out.push_str(&format!(" {value}{spread} |"));
             }
             out.push('\n');

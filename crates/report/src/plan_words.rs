@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pushmark_scenario::plan::{Arrival, Axis, Cell, Messages, Pattern, Rate, TargetPlan, Workload};
+use pushmark_results::plan::{Arrival, Axis, Cell, Messages, Pattern, Rate, TargetPlan, Workload};
 
 use crate::comparison::point_names;
 use crate::escape::visible;
@@ -26,7 +26,11 @@ pub(crate) fn windows(cell: &Cell) -> String {
         Arrival::Rate(r) => format!("opened at {}", rate(r)),
         Arrival::Stages(stages) => format!("opened in {} stages", stages.len()),
     };
-    format!("{arrival}, {} of warm-up, {} measured", duration(cell.load.warmup), duration(cell.load.measure))
+    format!(
+        "{arrival}, {} of warm-up, {} measured",
+        duration(cell.load.warmup),
+        duration(cell.load.measure)
+    )
 }
 
 /// Where the load goes.

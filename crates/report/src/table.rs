@@ -14,7 +14,11 @@ const MOST_FINDINGS: usize = 8;
 
 /// The question, its answer, the table that backs it, and how far to trust it. For a sweep: the table over all points.
 pub fn text(comparison: &Comparison, color: bool) -> String {
-    write(comparison, grid::headline(comparison).into_iter().collect(), Paint { color })
+    write(
+        comparison,
+        grid::headline(comparison).into_iter().collect(),
+        Paint { color },
+    )
 }
 
 /// Like [`text`], and for a sweep also the table of each point.
@@ -28,7 +32,11 @@ fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
         out.push_str(text.trim_end());
         out.push('\n');
     };
-    for part in wrap(&format!("{}: {}", comparison.scenario, comparison.question), WIDTH, 0) {
+    for part in wrap(
+        &format!("{}: {}", comparison.scenario, comparison.question),
+        WIDTH,
+        0,
+    ) {
         line(&paint.bold(&part));
     }
     for caveat in &comparison.quality.caveats {
@@ -62,12 +70,22 @@ fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
         line(&paint.grade(quality.grade, &part));
     }
     for finding in quality.findings.iter().take(MOST_FINDINGS) {
-        let text = format!("  {:<8}{}: {}", finding.grade.as_str(), finding.place(), finding.reason);
+        let text = format!(
+            "  {:<8}{}: {}",
+            finding.grade.as_str(),
+            finding.place(),
+            finding.reason
+        );
         for part in wrap(&text, WIDTH, 10) {
             line(&part);
         }
     }
-    if let Some(more) = quality.findings.len().checked_sub(MOST_FINDINGS).filter(|n| *n > 0) {
+    if let Some(more) = quality
+        .findings
+        .len()
+        .checked_sub(MOST_FINDINGS)
+        .filter(|n| *n > 0)
+    {
         line(&format!("  and {more} more, in report.html"));
     }
     out
@@ -90,16 +108,34 @@ impl Widths {
 fn lay_out(grid: &Grid, paint: Paint) -> Vec<String> {
     let rows = || grid.sections.iter().flat_map(|s| &s.rows);
     let title = grid.sections.iter().map(|s| width(s.title)).max().unwrap_or(0);
-    let label = rows().map(|r| width(&r.label)).chain([width(&grid.corner)]).max().unwrap_or(0);
+    let label = rows()
+        .map(|r| width(&r.label))
+        .chain([width(&grid.corner)])
+        .max()
+        .unwrap_or(0);
     let unit = rows().map(|r| width(r.unit)).max().unwrap_or(0);
     let widths: Vec<Widths> = (0..grid.heads.len())
         .map(|i| {
-            let cells = |spread: bool| rows().filter(move |r| has_spread(r) == spread).filter_map(move |r| r.cells.get(i));
-            let spread = cells(true).filter(|c| !c.spread.is_empty()).map(|c| width(&c.spread) + 1).max().unwrap_or(0);
+            let cells = |spread: bool| {
+                rows()
+                    .filter(move |r| has_spread(r) == spread)
+                    .filter_map(move |r| r.cells.get(i))
+            };
+            let spread = cells(true)
+                .filter(|c| !c.spread.is_empty())
+                .map(|c| width(&c.spread) + 1)
+                .max()
+                .unwrap_or(0);
             let value = cells(true).map(|c| width(&shown(c))).max().unwrap_or(0);
             let whole = cells(false).map(|c| width(&shown(c))).max().unwrap_or(0);
-            let head = grid.heads.get(i).map_or(0, |h| width(&h.label).max(width(&h.remark)));
-            Widths { value: value.max(whole.max(head).saturating_sub(spread)), spread }
+            let head = grid
+                .heads
+                .get(i)
+                .map_or(0, |h| width(&h.label).max(width(&h.remark)));
+            Widths {
+                value: value.max(whole.max(head).saturating_sub(spread)),
+                spread,
+            }
         })
         .collect();
     let names = title + 2 + label + 2 + unit;
@@ -117,7 +153,14 @@ fn lay_out(grid: &Grid, paint: Paint) -> Vec<String> {
         if first > 0 {
             lines.push(String::new());
         }
-        block(grid, &widths, first..last.min(widths.len()), (title, label, unit), paint, &mut lines);
+        block(
+            grid,
+            &widths,
+            first..last.min(widths.len()),
+            (title, label, unit),
+            paint,
+            &mut lines,
+        );
         first = last;
     }
     lines
@@ -132,7 +175,13 @@ fn block(
     lines: &mut Vec<String>,
 ) {
     let numeric = !grid.corner.is_empty();
-    let name = |text: &str| if numeric { right(text, label) } else { left(text, label) };
+    let name = |text: &str| {
+        if numeric {
+            right(text, label)
+        } else {
+            left(text, label)
+        }
+    };
     let chosen = || columns.clone().filter_map(|i| Some((i, *widths.get(i)?)));
 
     let mut head = format!("{}  {}  {}", left("", title), name(&grid.corner), left("", unit));
@@ -140,10 +189,16 @@ fn block(
     for (i, w) in chosen() {
         let Some(h) = grid.heads.get(i) else { continue };
         head.push_str(&format!("   {}  ", paint.bold(&right(&h.label, w.whole()))));
-        remarks.push_str(&format!("   {}  ", paint.remark(h.grade, &right(&h.remark, w.whole()))));
+        remarks.push_str(&format!(
+            "   {}  ",
+            paint.remark(h.grade, &right(&h.remark, w.whole()))
+        ));
     }
     lines.push(head);
-    if columns.clone().any(|i| grid.heads.get(i).is_some_and(|h| !h.remark.is_empty())) {
+    if columns
+        .clone()
+        .any(|i| grid.heads.get(i).is_some_and(|h| !h.remark.is_empty()))
+    {
         lines.push(remarks);
     }
     for (at, section) in grid.sections.iter().enumerate() {
@@ -152,12 +207,21 @@ fn block(
         }
         for (n, row) in section.rows.iter().enumerate() {
             let heading = if n == 0 { section.title } else { "" };
-            let mut text = format!("{}  {}  {}", left(heading, title), name(&row.label), paint.dim(&left(row.unit, unit)));
+            let mut text = format!(
+                "{}  {}  {}",
+                left(heading, title),
+                name(&row.label),
+                paint.dim(&left(row.unit, unit))
+            );
             for (i, w) in chosen() {
                 let Some(cell) = row.cells.get(i) else { continue };
                 let spread = if has_spread(row) { w.spread } else { 0 };
                 let value = right(&shown(cell), w.whole() - spread);
-                let spread = if spread == 0 { String::new() } else { left(&format!(" {}", cell.spread), spread) };
+                let spread = if spread == 0 {
+                    String::new()
+                } else {
+                    left(&format!(" {}", cell.spread), spread)
+                };
                 let value = match cell.tone {
                     Tone::Grade(grade) => paint.grade(grade, &value),
                     Tone::Missing => paint.dim(&value),
@@ -165,7 +229,11 @@ fn block(
                     Tone::Plain => value,
                 };
                 let spread = paint.dim(&spread);
-                let mark = if cell.winner { paint.bold(" *") } else { "  ".to_owned() };
+                let mark = if cell.winner {
+                    paint.bold(" *")
+                } else {
+                    "  ".to_owned()
+                };
                 text.push_str(&format!("   {value}{spread}{mark}"));
             }
             lines.push(text);
@@ -179,7 +247,11 @@ fn has_spread(row: &Line) -> bool {
 }
 
 fn shown(cell: &grid::Cell) -> String {
-    if cell.thin { format!("~{}", cell.text) } else { cell.text.clone() }
+    if cell.thin {
+        format!("~{}", cell.text)
+    } else {
+        cell.text.clone()
+    }
 }
 
 fn width(text: &str) -> usize {
@@ -235,7 +307,11 @@ struct Paint {
 
 impl Paint {
     fn with(self, code: &str, text: &str) -> String {
-        if self.color && !text.trim().is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.color && !text.trim().is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn bold(self, text: &str) -> String {

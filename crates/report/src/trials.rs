@@ -32,10 +32,14 @@ fn row(run: &Run, trial: &TrialRecord) -> TrialRow {
     };
     TrialRow {
         number: trial.index.saturating_add(1).to_string(),
-        cell: run.cell(trial).map_or_else(|| "unknown cell".to_owned(), |c| visible(&c.id)),
+        cell: run
+            .cell(trial)
+            .map_or_else(|| "unknown cell".to_owned(), |c| visible(&c.id)),
         repeat: trial.repeat.saturating_add(1).to_string(),
         grade: trial.verdict.grade().as_str(),
-        reasons: reasons.chain(trial.summary.is_none().then(|| "did not finish".to_owned())).collect(),
+        reasons: reasons
+            .chain(trial.summary.is_none().then(|| "did not finish".to_owned()))
+            .collect(),
         values,
     }
 }
@@ -49,13 +53,33 @@ fn values(trial: &TrialRecord, summary: &TrialSummary) -> Vec<String> {
     let books = &summary.books;
     let of_messages = |text: String| if summary.expects_messages { text } else { missing() };
     let cpu = |side: &pushmark_measure::Cost| {
-        let known = side.cpu_user_ns.zip(side.cpu_system_ns).and_then(|(u, s)| u.checked_add(s)).is_some();
-        let value = known.then(|| side.cpu_us_per_delivery(books.delivered_once)).flatten();
+        let known = side
+            .cpu_user_ns
+            .zip(side.cpu_system_ns)
+            .and_then(|(u, s)| u.checked_add(s))
+            .is_some();
+        let value = known
+            .then(|| side.cpu_us_per_delivery(books.delivered_once))
+            .flatten();
         value.map_or_else(missing, |us| show_alone(Quantity::Microseconds, us))
     };
     vec![
-        time(if summary.expects_messages { Metric::Latency } else { Metric::ConnectTime }, 0.5),
-        time(if summary.expects_messages { Metric::Latency } else { Metric::ConnectTime }, 0.99),
+        time(
+            if summary.expects_messages {
+                Metric::Latency
+            } else {
+                Metric::ConnectTime
+            },
+            0.5,
+        ),
+        time(
+            if summary.expects_messages {
+                Metric::Latency
+            } else {
+                Metric::ConnectTime
+            },
+            0.99,
+        ),
         time(Metric::ServiceTime, 0.99),
         time(Metric::SendDelay, 0.99),
         of_messages(whole(books.delivered_once)),
@@ -63,6 +87,10 @@ fn values(trial: &TrialRecord, summary: &TrialSummary) -> Vec<String> {
         of_messages(three_digits(summary.deliveries_per_second())),
         cpu(&summary.server),
         cpu(&summary.generator),
-        format!("{} of {}", whole(summary.counters.established), whole(summary.sessions_planned)),
+        format!(
+            "{} of {}",
+            whole(summary.counters.established),
+            whole(summary.sessions_planned)
+        ),
     ]
 }

@@ -28,7 +28,12 @@ pub struct Unit {
 }
 
 const TIMES: [Unit; 4] = [unit("s", 1e9), unit("ms", 1e6), unit("µs", 1e3), unit("ns", 1.0)];
-const SIZES: [Unit; 4] = [unit("GiB", 1_073_741_824.0), unit("MiB", 1_048_576.0), unit("KiB", 1024.0), unit("B", 1.0)];
+const SIZES: [Unit; 4] = [
+    unit("GiB", 1_073_741_824.0),
+    unit("MiB", 1_048_576.0),
+    unit("KiB", 1024.0),
+    unit("B", 1.0),
+];
 
 const fn unit(label: &'static str, size: f64) -> Unit {
     Unit { label, size }
@@ -38,12 +43,25 @@ impl Unit {
     /// The one unit in which all of `values` read well: the largest in which the smallest value that is not zero is
     /// at least a tenth (a whole one for seconds: nobody says 0.2 s for 200 ms).
     pub fn fitting(quantity: Quantity, values: impl IntoIterator<Item = f64>) -> Unit {
-        let smallest = values.into_iter().filter(|v| v.is_finite() && *v > 0.0).fold(f64::INFINITY, f64::min);
+        Self::down_to(0.1, quantity, values)
+    }
+
+    /// Like [`Unit::fitting`], for rows that are read against one another: a hundredth will do, so that they keep one
+    /// unit longer.
+    pub fn fitting_together(quantity: Quantity, values: impl IntoIterator<Item = f64>) -> Unit {
+        Self::down_to(0.01, quantity, values)
+    }
+
+    fn down_to(least: f64, quantity: Quantity, values: impl IntoIterator<Item = f64>) -> Unit {
+        let smallest = values
+            .into_iter()
+            .filter(|v| v.is_finite() && *v > 0.0)
+            .fold(f64::INFINITY, f64::min);
         let pick = |units: &[Unit; 4], usual: usize| {
             if smallest.is_infinite() {
                 return units[usual];
             }
-            let fits = |(at, u): &(usize, &Unit)| smallest >= if *at == 0 { u.size } else { u.size / 10.0 };
+            let fits = |(at, u): &(usize, &Unit)| smallest >= if *at == 0 { u.size } else { u.size * least };
             units.iter().enumerate().find(fits).map_or(units[3], |(_, u)| *u)
         };
         match quantity {
@@ -92,12 +110,18 @@ pub fn three_digits(value: f64) -> String {
         return "–".to_owned();
     }
     if value.is_infinite() {
-        return if value > 0.0 { "∞".to_owned() } else { "−∞".to_owned() };
+        return if value > 0.0 {
+            "∞".to_owned()
+        } else {
+            "−∞".to_owned()
+        };
     }
     if value == 0.0 {
         return "0".to_owned();
     }
-    let Some(places) = decimals(value) else { return format!("{value:.2e}") };
+    let Some(places) = decimals(value) else {
+        return format!("{value:.2e}");
+    };
     if places > 0 {
         return format!("{value:.places$}");
     }
@@ -114,7 +138,11 @@ pub fn whole(count: u64) -> String {
 /// A share as a percentage with as many digits as tell it from zero and from all.
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent > 0.0 && percent < 0.01 { "under 0.01 %".to_owned() } else { format!("{} %", three_digits(percent)) }
+    if percent > 0.0 && percent < 0.01 {
+        "under 0.01 %".to_owned()
+    } else {
+        format!("{} %", three_digits(percent))
+    }
 }
 
 /// Decimal places that leave three significant digits; `None` where only the scientific form is readable.
@@ -124,13 +152,17 @@ fn decimals(value: f64) -> Option<usize> {
     }
     let scientific = format!("{value:.2e}");
     let exponent: i32 = scientific.rsplit('e').next().and_then(|e| e.parse().ok())?;
-    (-7..=15).contains(&exponent).then(|| usize::try_from(2 - exponent).unwrap_or(0))
+    (-7..=15)
+        .contains(&exponent)
+        .then(|| usize::try_from(2 - exponent).unwrap_or(0))
 }
 
 /// Commas between thousands of the whole part.
 fn group(number: &str) -> String {
     let (sign, digits) = number.strip_prefix('-').map_or(("", number), |d| ("−", d));
-    let (whole, fraction) = digits.split_once('.').map_or((digits, None), |(w, f)| (w, Some(f)));
+    let (whole, fraction) = digits
+        .split_once('.')
+        .map_or((digits, None), |(w, f)| (w, Some(f)));
     let mut out = String::from(sign);
     for (i, c) in whole.chars().enumerate() {
         if i > 0 && (whole.len() - i).is_multiple_of(3) {
@@ -178,7 +210,12 @@ mod tests {
         let cases: &[(Quantity, &[f64], &str, &[&str])] = &[
             (Quantity::Nanoseconds, &[3.1e6, 41.2e6], "ms", &["3.10", "41.2"]),
             (Quantity::Nanoseconds, &[0.12e6, 41.2e6], "ms", &["0.120", "41.2"]),
-            (Quantity::Nanoseconds, &[0.05e6, 41.2e6], "µs", &["50.0", "41,200"]),
+            (
+                Quantity::Nanoseconds,
+                &[0.05e6, 41.2e6],
+                "µs",
+                &["50.0", "41,200"],
+            ),
             (Quantity::Nanoseconds, &[0.5e9], "ms", &["500"]),
             (Quantity::Nanoseconds, &[1.5e9, 12e9], "s", &["1.50", "12.0"]),
             (Quantity::Nanoseconds, &[40.0, 0.0], "ns", &["40.0", "0"]),
@@ -206,8 +243,14 @@ mod tests {
 
     #[test]
     fn counts_and_shares() {
-        assert_eq!((whole(0), whole(999), whole(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((percent(0.5), percent(0.000_06), percent(0.0006)), ("50.0 %".into(), "under 0.01 %".into(), "0.0600 %".into()));
+        assert_eq!(
+            (whole(0), whole(999), whole(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
+        assert_eq!(
+            (percent(0.5), percent(0.000_06), percent(0.0006)),
+            ("50.0 %".into(), "under 0.01 %".into(), "0.0600 %".into())
+        );
         assert_eq!(show_alone(Quantity::PerSecond, 12_000.0), "12,000/s");
         assert_eq!(show_alone(Quantity::Nanoseconds, 3.1e6), "3.10 ms");
     }

@@ -5,7 +5,13 @@ use crate::grid::Grid;
 
 /// What marks in tables mean; only those that occur.
 pub(crate) fn legend(comparison: &Comparison, grids: &[Grid]) -> Vec<String> {
-    let cells = || grids.iter().flat_map(|g| &g.sections).flat_map(|s| &s.rows).flat_map(|r| &r.cells);
+    let cells = || {
+        grids
+            .iter()
+            .flat_map(|g| &g.sections)
+            .flat_map(|s| &s.rows)
+            .flat_map(|r| &r.cells)
+    };
     let mut lines = Vec::new();
     if grids.is_empty() {
         return lines;
@@ -18,7 +24,10 @@ pub(crate) fn legend(comparison: &Comparison, grids: &[Grid]) -> Vec<String> {
         lines.push("no * : a single repeat cannot tell a difference from noise".to_owned());
     }
     if cells().any(|c| !c.spread.is_empty()) {
-        lines.push(format!("± half the range over {} repeats, around their median", comparison.repeats));
+        lines.push(format!(
+            "± half the range over {} repeats, around their median",
+            comparison.repeats
+        ));
     }
     if cells().any(|c| c.thin) {
         lines.push("~ too few samples for a steady value".to_owned());
@@ -52,22 +61,60 @@ pub(crate) fn bias(comparison: &Comparison) -> Vec<&'static str> {
     if comparison.workload == WorkloadKind::Echo {
         lines.push("Latency is there and back: both directions, and the server's turn in between.");
     }
-    lines.push("Client CPU includes the load generator's own bookkeeping, which is the same for all variants.");
+    lines.push(
+        "Client CPU includes the load generator's own bookkeeping, which is the same for all variants.",
+    );
     lines
 }
 
 /// What each word of a report means.
 pub(crate) const GLOSSARY: &[(&str, &str)] = &[
-    ("latency", "Time from when the schedule said a message should leave until the receiver had it. What a user feels: a sender that falls behind cannot hide it."),
-    ("service time", "Time from when the message really left until the receiver had it. Far below latency means that messages left late."),
-    ("send delay", "How late messages left, against the schedule. Large values say that the sender was short of time."),
-    ("p50, p99, p99.9", "Of 100 messages, 50 (99; of 1,000, 999) took at most this long. Taken within each repeat; the table shows the median over repeats."),
-    ("delivered, lost", "Expected messages that arrived (counted once), and those that never did by the end of the drain."),
-    ("duplicated, reordered", "Messages that arrived again, and those that arrived after a later one of the same stream."),
-    ("deliveries/s", "Messages that arrived, over the length of the measured window."),
-    ("CPU per delivery", "User and system CPU time of one side's process in the measured window, over the deliveries in it."),
-    ("memory per conn.", "Growth of one side's resident memory from before the first connection to the end of the window, over the connections."),
-    ("connect time", "From the start of the TCP connect to a session that can carry messages."),
-    ("repeat", "Variants are measured in turn, several times over, so that a drift of the machine hits all alike. The spread between repeats is the noise that a difference must exceed."),
-    ("verdict", "Valid: nothing speaks against the numbers. Suspect: something may have bent them. Invalid: they are wrong or incomplete, and take no part in any comparison."),
+    (
+        "latency",
+        "Time from when the schedule said a message should leave until the receiver had it. What a user feels: a sender that falls behind cannot hide it.",
+    ),
+    (
+        "service time",
+        "Time from when the message really left until the receiver had it. Far below latency means that messages left late.",
+    ),
+    (
+        "send delay",
+        "How late messages left, against the schedule. Large values say that the sender was short of time.",
+    ),
+    (
+        "p50, p99, p99.9",
+        "Of 100 messages, 50 (99; of 1,000, 999) took at most this long. Taken within each repeat; the table shows the median over repeats.",
+    ),
+    (
+        "delivered, lost",
+        "Expected messages that arrived (counted once), and those that never did by the end of the drain.",
+    ),
+    (
+        "duplicated, reordered",
+        "Messages that arrived again, and those that arrived after a later one of the same stream.",
+    ),
+    (
+        "deliveries/s",
+        "Messages that arrived, over the length of the measured window.",
+    ),
+    (
+        "CPU per delivery",
+        "User and system CPU time of one side's process in the measured window, over the deliveries in it.",
+    ),
+    (
+        "memory per conn.",
+        "Growth of one side's resident memory from before the first connection to the end of the window, over the connections.",
+    ),
+    (
+        "connect time",
+        "From the start of the TCP connect to a session that can carry messages.",
+    ),
+    (
+        "repeat",
+        "Variants are measured in turn, several times over, so that a drift of the machine hits all alike. The spread between repeats is the noise that a difference must exceed.",
+    ),
+    (
+        "verdict",
+        "Valid: nothing speaks against the numbers. Suspect: something may have bent them. Invalid: they are wrong or incomplete, and take no part in any comparison.",
+    ),
 ];

@@ -13,31 +13,50 @@ fn tables() {
 
 #[test]
 fn a_sweep_in_full() {
-    insta::assert_snapshot!("table_sweep_full", table::full_text(&Comparison::of(&support::sweep()), false));
+    insta::assert_snapshot!(
+        "table_sweep_full",
+        table::full_text(&Comparison::of(&support::sweep()), false)
+    );
 }
 
 #[test]
 fn answers() {
     let mut runs = support::all();
     runs.push(("single", support::push_run(&[support::WS], &[1000], 3)));
-    runs.push(("sweep_no_winner", support::push_run(&[support::WS, support::WS_TWIN], &[100, 1000], 3)));
+    runs.push((
+        "sweep_no_winner",
+        support::push_run(&[support::WS, support::WS_TWIN], &[100, 1000], 3),
+    ));
     runs.push(("sweep_mixed", support::sweep_mixed()));
     runs.push(("many", support::many()));
-    let all: Vec<String> = runs.iter().map(|(name, run)| format!("{name}: {}", answer(&Comparison::of(run)))).collect();
+    let all: Vec<String> = runs
+        .iter()
+        .map(|(name, run)| format!("{name}: {}", answer(&Comparison::of(run))))
+        .collect();
     insta::assert_snapshot!("answers", all.join("\n\n"));
 }
 
 #[test]
 fn markdown_pages() {
-    for (name, run) in [("well", support::well()), ("invalid", support::invalid()), ("hostile", support::hostile())] {
-        insta::assert_snapshot!(format!("markdown_{name}"), markdown(&Comparison::of(&run), &check_expectations(&run)));
+    for (name, run) in [
+        ("well", support::well()),
+        ("invalid", support::invalid()),
+        ("hostile", support::hostile()),
+    ] {
+        insta::assert_snapshot!(
+            format!("markdown_{name}"),
+            markdown(&Comparison::of(&run), &check_expectations(&run))
+        );
     }
 }
 
 #[test]
 fn json_has_a_version() {
     let run = support::connect_run(&[support::WS, support::SSE], 2);
-    insta::assert_snapshot!("json_connect", pushmark_report::json(&Comparison::of(&run), &[]).unwrap());
+    insta::assert_snapshot!(
+        "json_connect",
+        pushmark_report::json(&Comparison::of(&run), &[]).unwrap()
+    );
 }
 
 #[test]

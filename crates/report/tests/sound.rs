@@ -1,5 +1,6 @@
 //! What must hold of every report: the same bytes again, names that cannot act, no claim without a clear winner, no
 //! panic whatever the numbers.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod support;
 
@@ -9,8 +10,8 @@ use proptest::prelude::*;
 use pushmark_measure::{Books, Cost, Counters, Grade, Histograms, Metric, TrialSummary, Verdict};
 use pushmark_report::comparison::Value;
 use pushmark_report::{Check, Comparison, answer, check_expectations, render};
+use pushmark_results::plan::{Comparison as Sign, ExpectMetric};
 use pushmark_results::run::{Run, RunStatus};
-use pushmark_scenario::plan::{Comparison as Sign, ExpectMetric};
 
 fn file<'a>(files: &'a [(String, Vec<u8>)], name: &str) -> &'a str {
     let (_, bytes) = files.iter().find(|(path, _)| path == name).unwrap();
@@ -28,20 +29,38 @@ fn the_same_run_gives_the_same_bytes() {
 
 #[test]
 fn every_file_is_there() {
-    let names = |run: &Run| render(run).unwrap().into_iter().map(|(path, _)| path).collect::<Vec<_>>();
-    insta::assert_snapshot!("files", [
-        format!("well: {}", names(&support::well()).join(" ")),
-        format!("sweep: {}", names(&support::sweep()).join(" ")),
-        format!("connect: {}", names(&support::connect_run(&[support::WS, support::SSE], 2)).join(" ")),
-        format!("no cells: {}", names(&support::empty_run("empty", "?", 1)).join(" ")),
-    ].join("\n"));
+    let names = |run: &Run| {
+        render(run)
+            .unwrap()
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect::<Vec<_>>()
+    };
+    insta::assert_snapshot!(
+        "files",
+        [
+            format!("well: {}", names(&support::well()).join(" ")),
+            format!("sweep: {}", names(&support::sweep()).join(" ")),
+            format!(
+                "connect: {}",
+                names(&support::connect_run(&[support::WS, support::SSE], 2)).join(" ")
+            ),
+            format!(
+                "no cells: {}",
+                names(&support::empty_run("empty", "?", 1)).join(" ")
+            ),
+        ]
+        .join("\n")
+    );
 }
 
 #[test]
 fn names_cannot_act() {
     let files = render(&support::hostile()).unwrap();
     for (path, bytes) in &files {
-        let Ok(text) = std::str::from_utf8(bytes) else { continue };
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            continue;
+        };
         let acting = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         assert!(!text.contains(acting), "{path}");
         if path != "table.txt" && !path.ends_with(".json") {
@@ -50,7 +69,9 @@ fn names_cannot_act() {
     }
     let page = file(&files, "report.html");
     assert_eq!(page.matches("</pre>").count(), 1);
-    assert!(page.contains("&lt;script&gt;") || page.contains("&lt;script&#x2f;") || page.contains("&lt;script"));
+    assert!(
+        page.contains("&lt;script&gt;") || page.contains("&lt;script&#x2f;") || page.contains("&lt;script")
+    );
     // A name in a table's cell neither ends the row nor starts another cell.
     let markdown = file(&files, "report.md");
     let widths: Vec<usize> = markdown
@@ -66,7 +87,9 @@ fn the_page_stands_alone() {
     for (name, run) in support::all() {
         let files = render(&run).unwrap();
         let page = file(&files, "report.html").replace("http://www.w3.org/2000/svg", "");
-        for outside in ["http://", "https://", "src=", "href=", "<script", "@import", "url("] {
+        for outside in [
+            "http://", "https://", "src=", "href=", "<script", "@import", "url(",
+        ] {
             assert!(!page.contains(outside), "{name}: {outside}");
         }
     }
@@ -88,7 +111,13 @@ fn winners() {
     assert_eq!(winner(&well, "send_delay_ns_p99"), None);
     assert_eq!(winner(&support::no_winner(), "latency_ns_p99"), None);
     // One repeat shows no spread to beat.
-    assert_eq!(winner(&support::push_run(&[support::WS, support::POLL], &[1000], 1), "latency_ns_p99"), None);
+    assert_eq!(
+        winner(
+            &support::push_run(&[support::WS, support::POLL], &[1000], 1),
+            "latency_ns_p99"
+        ),
+        None
+    );
 
     // An invalid variant neither wins nor is beaten.
     let mut run = support::push_run(&[support::WS, support::SSE], &[1000], 3);
@@ -110,18 +139,34 @@ fn winners() {
 fn missing_is_not_zero() {
     let comparison = Comparison::of(&support::missing());
     let point = comparison.last_point().unwrap();
-    for key in ["latency_ns_p99", "connect_time_ns_p50", "server_cpu_us_per_delivery"] {
+    for key in [
+        "latency_ns_p99",
+        "connect_time_ns_p50",
+        "server_cpu_us_per_delivery",
+    ] {
         assert_eq!(point.row(key).unwrap().values[1], Value::Missing, "{key}");
     }
-    assert!(matches!(point.row("latency_ns_p999").unwrap().values[0], Value::Spread { thin: true, .. }));
-    assert!(matches!(point.row("latency_ns_p50").unwrap().values[0], Value::Spread { thin: false, .. }));
+    assert!(matches!(
+        point.row("latency_ns_p999").unwrap().values[0],
+        Value::Spread { thin: true, .. }
+    ));
+    assert!(matches!(
+        point.row("latency_ns_p50").unwrap().values[0],
+        Value::Spread { thin: false, .. }
+    ));
 }
 
 #[test]
 fn doubt_is_on_the_face_of_everything() {
-    for (run, word) in [(support::invalid(), "invalid"), (support::partial(), "suspect"), (support::missing(), "quick")] {
+    for (run, word) in [
+        (support::invalid(), "invalid"),
+        (support::partial(), "suspect"),
+        (support::missing(), "quick"),
+    ] {
         for (path, bytes) in render(&run).unwrap() {
-            let Ok(text) = String::from_utf8(bytes) else { continue };
+            let Ok(text) = String::from_utf8(bytes) else {
+                continue;
+            };
             assert!(text.contains(word), "{path} does not say {word}");
         }
     }
@@ -137,18 +182,46 @@ fn thresholds() {
     let held = |checks: &[Check]| checks.iter().map(|c| c.held).collect::<Vec<_>>();
     let p99 = ExpectMetric::Latency(0.99);
     let mut well = support::well();
-    assert_eq!(held(&checks(&mut well, p99, Sign::Less, 5e6)), [true, true, false]);
-    assert_eq!(held(&checks(&mut well, ExpectMetric::Lost, Sign::Equal, 0.0)), [true; 3]);
-    assert_eq!(held(&checks(&mut well, ExpectMetric::FailedConnects, Sign::AtMost, 0.0)), [true; 3]);
-    assert_eq!(held(&checks(&mut well, ExpectMetric::DeliveriesPerSecond, Sign::AtLeast, 9_990.0)), [true; 3]);
+    assert_eq!(
+        held(&checks(&mut well, p99, Sign::Less, 5e6)),
+        [true, true, false]
+    );
+    assert_eq!(
+        held(&checks(&mut well, ExpectMetric::Lost, Sign::Equal, 0.0)),
+        [true; 3]
+    );
+    assert_eq!(
+        held(&checks(
+            &mut well,
+            ExpectMetric::FailedConnects,
+            Sign::AtMost,
+            0.0
+        )),
+        [true; 3]
+    );
+    assert_eq!(
+        held(&checks(
+            &mut well,
+            ExpectMetric::DeliveriesPerSecond,
+            Sign::AtLeast,
+            9_990.0
+        )),
+        [true; 3]
+    );
     assert_eq!(held(&checks(&mut well, p99, Sign::Less, f64::NAN)), [false; 3]);
-    assert_eq!(held(&checks(&mut well, ExpectMetric::Latency(7.0), Sign::Greater, 0.0)), [false; 3]);
+    assert_eq!(
+        held(&checks(&mut well, ExpectMetric::Latency(7.0), Sign::Greater, 0.0)),
+        [false; 3]
+    );
 
     // Counts must hold in every repeat.
     let mut one_bad = support::well();
     one_bad.trials[0].summary.as_mut().unwrap().books.lost = 3;
     let result = checks(&mut one_bad, ExpectMetric::Lost, Sign::AtMost, 2.0);
-    assert_eq!((held(&result), result[0].measured), (vec![false, true, true], Some(3.0)));
+    assert_eq!(
+        (held(&result), result[0].measured),
+        (vec![false, true, true], Some(3.0))
+    );
 
     // What was not measured never holds, and says why.
     let mut missing = support::missing();
@@ -156,8 +229,19 @@ fn thresholds() {
     assert_eq!(held(&result), [true, false, true]);
     assert!(result[1].remark.is_some());
     let mut connect = support::connect_run(&[support::WS], 2);
-    assert_eq!(held(&checks(&mut connect, ExpectMetric::Lost, Sign::Equal, 0.0)), [false]);
-    assert_eq!(held(&checks(&mut connect, ExpectMetric::ConnectTime(0.5), Sign::Less, 1e9)), [true]);
+    assert_eq!(
+        held(&checks(&mut connect, ExpectMetric::Lost, Sign::Equal, 0.0)),
+        [false]
+    );
+    assert_eq!(
+        held(&checks(
+            &mut connect,
+            ExpectMetric::ConnectTime(0.5),
+            Sign::Less,
+            1e9
+        )),
+        [true]
+    );
 
     // Neither an unfinished repeat nor an invalid one can hold; a suspect one says so.
     let result = checks(&mut support::partial(), p99, Sign::Less, 1e12);

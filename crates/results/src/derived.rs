@@ -25,14 +25,18 @@ pub fn write_report(run_dir: &Path, files: &[(String, Vec<u8>)]) -> Result<Vec<P
             let outside = std::io::Error::other("a report's file would lie outside its folder");
             return Err(ResultsError::io("write", &path)(outside));
         }
-        if let Some(parent) = path.parent() {
-            refuse_link(parent)?;
-            fs::create_dir_all(parent).map_err(ResultsError::io("create", parent))?;
+        // Every step on the way down, and the file itself: none may be a link that leads elsewhere.
+        let mut step = folder.clone();
+        for part in name.components() {
+            step.push(part);
+            if fs::symlink_metadata(&step).is_ok_and(|m| m.is_symlink()) {
+                return Err(ResultsError::io("write", &step)(std::io::Error::other(
+                    "it is a symbolic link",
+                )));
+            }
         }
-        if fs::symlink_metadata(&path).is_ok_and(|m| m.is_symlink()) {
-            return Err(ResultsError::io("write", &path)(std::io::Error::other(
-                "it is a symbolic link",
-            )));
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(ResultsError::io("create", parent))?;
         }
         fs::write(&path, bytes).map_err(ResultsError::io("write", &path))?;
         written.push(path);

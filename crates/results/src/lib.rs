@@ -34,5 +34,7 @@ mod write;
 
 pub use derived::write_report;
 pub use error::ResultsError;
+/// The plan, as the manifest holds it: readers of runs need no other crate to know what was run.
+pub use pushmark_scenario::plan;
 pub use run::{FORMAT_VERSION, GitState, Host, IntervalRow, Manifest, Run, RunStatus, TrialRecord};
 pub use write::{RunWriter, TrialWriter};

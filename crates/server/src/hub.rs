@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use pushmark_measure::{Histogram, Nanos, clock};
 use pushmark_transport::control::ServerStats;
 use pushmark_transport::outbox::Pushed;
-use pushmark_transport::{CloseReason, ConnectionKill, Host, Message, Outbox, ServerHalf, Session, SessionId, process};
+use pushmark_transport::{
+    CloseReason, ConnectionKill, Host, Message, Outbox, ServerHalf, Session, SessionId, process,
+};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -114,7 +116,11 @@ impl Hub {
         let mut sessions = lock(&shard.sessions);
         let (mut offered, mut dropped) = (0, 0);
         sessions.open.retain(|session| {
-            let pushed = session.push_encoded(published.message.kind, published.encoded_for(session), published.sent);
+            let pushed = session.push_encoded(
+                published.message.kind,
+                published.encoded_for(session),
+                published.sent,
+            );
             offered += u64::from(pushed != Pushed::Closed);
             dropped += u64::from(is_drop(pushed));
             pushed != Pushed::Closed
@@ -141,7 +147,11 @@ impl Hub {
     /// Gives a message to every session of this thread again, without counting it as offered again.
     pub(crate) fn repeat(&self, published: &Published) {
         for session in &lock(&self.shards[SHARD.get()].sessions).open {
-            session.push_encoded(published.message.kind, published.encoded_for(session), published.sent);
+            session.push_encoded(
+                published.message.kind,
+                published.encoded_for(session),
+                published.sent,
+            );
         }
     }
 
@@ -197,7 +207,10 @@ impl Hub {
 }
 
 fn is_drop(pushed: Pushed) -> bool {
-    matches!(pushed, Pushed::DroppedOldest | Pushed::DroppedNewest | Pushed::Overflowed)
+    matches!(
+        pushed,
+        Pushed::DroppedOldest | Pushed::DroppedNewest | Pushed::Overflowed
+    )
 }
 
 impl Host for Hub {
@@ -211,13 +224,19 @@ impl Host for Hub {
         let session = Arc::new(Session::new::<S>(SessionId(process::random_u128()), outbox, kill));
         by_id.insert(session.id, session.clone());
         drop(by_id);
-        lock(&self.shards[SHARD.get()].sessions).open.push(session.clone());
+        lock(&self.shards[SHARD.get()].sessions)
+            .open
+            .push(session.clone());
         self.counts.opened.fetch_add(1, Relaxed);
         Some(session)
     }
 
     fn find(&self, id: SessionId) -> Option<Arc<Session>> {
-        self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.by_id
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .cloned()
     }
 
     fn received(&self, session: &Arc<Session>, message: Message) {
@@ -225,7 +244,9 @@ impl Host for Hub {
         if self.config.inject.is_none() {
             self.push(session, &message);
         } else {
-            inject::echo(&self.config.inject, session, message, |session, message| self.push(session, message));
+            inject::echo(&self.config.inject, session, message, |session, message| {
+                self.push(session, message)
+            });
         }
     }
 
@@ -236,8 +257,13 @@ impl Host for Hub {
     }
 
     fn closed(&self, session: &Arc<Session>, reason: CloseReason) {
-        self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(&session.id);
-        self.counts.undelivered.fetch_add(session.outbox.discard() as u64, Relaxed);
+        self.by_id
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&session.id);
+        self.counts
+            .undelivered
+            .fetch_add(session.outbox.discard() as u64, Relaxed);
         *lock(&self.closed).entry(reason).or_default() += 1;
         let mut sessions = lock(&self.shards[SHARD.get()].sessions);
         sessions.ended += 1;

@@ -24,7 +24,12 @@ pub(crate) fn use_timer(timer: Timer) {
 
 /// Sends `message` back to `session` as the injection has it. `push` must be able to outlive the call only when there
 /// is a delay; then the push happens by the session's own queue.
-pub(crate) fn echo(inject: &Injection, session: &Arc<Session>, message: Message, push: impl Fn(&Session, &Message)) {
+pub(crate) fn echo(
+    inject: &Injection,
+    session: &Arc<Session>,
+    message: Message,
+    push: impl Fn(&Session, &Message),
+) {
     let sequence = match Stamp::find(&message.payload) {
         Found::Stamp(stamp) => stamp.sequence,
         Found::Damaged | Found::None => u64::MAX,

@@ -61,7 +61,9 @@ impl Server {
         for shard in 0..hub.threads() {
             // Bound here, so that a port of 0 is known before the next thread binds, and errors are the caller's.
             let listener = bind(address)?;
-            address = listener.local_addr().map_err(|source| ServeError::Bind { address, source })?;
+            address = listener
+                .local_addr()
+                .map_err(|source| ServeError::Bind { address, source })?;
             let (hub, stopping) = (hub.clone(), stop.subscribe());
             let thread = std::thread::Builder::new()
                 .name(format!("serve-{shard}"))
@@ -69,7 +71,11 @@ impl Server {
                 .map_err(|e| ServeError::Thread(e.to_string()))?;
             threads.push(thread);
         }
-        Ok(Self { address, stop, threads })
+        Ok(Self {
+            address,
+            stop,
+            threads,
+        })
     }
 
     /// Where it listens.
@@ -85,7 +91,9 @@ impl Server {
     pub fn stop(self) -> Result<(), ServeError> {
         self.stop.send_replace(true);
         for thread in self.threads {
-            thread.join().map_err(|_| ServeError::Thread("it panicked".into()))??;
+            thread
+                .join()
+                .map_err(|_| ServeError::Thread("it panicked".into()))??;
         }
         Ok(())
     }
@@ -94,8 +102,17 @@ impl Server {
 fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
     let bound = || -> rustix::io::Result<std::net::TcpListener> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let socket = socket_with(
+            family,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         // One listener a thread on the same port: the kernel spreads connections over them.
         sockopt::set_socket_reuseport(&socket, true)?;
@@ -103,7 +120,10 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
         listen(&socket, BACKLOG)?;
         Ok(socket.into())
     };
-    bound().map_err(|e| ServeError::Bind { address, source: e.into() })
+    bound().map_err(|e| ServeError::Bind {
+        address,
+        source: e.into(),
+    })
 }
 
 fn run_thread(
@@ -113,7 +133,10 @@ fn run_thread(
     stopping: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     let thread = |e: io::Error| ServeError::Thread(e.to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(thread)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(thread)?;
     tokio::task::LocalSet::new().block_on(&runtime, async move {
         enter_shard(shard);
         let timer = Timer::start().map_err(thread)?;
@@ -160,8 +183,14 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    if tokio::time::timeout(hub.config.stop_deadline, ended).await.is_err() {
-        tracing::warn!("{} sessions did not end in time and are cut off", hub.open_sessions());
+    if tokio::time::timeout(hub.config.stop_deadline, ended)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "{} sessions did not end in time and are cut off",
+            hub.open_sessions()
+        );
     }
 }
 

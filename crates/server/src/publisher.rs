@@ -58,7 +58,13 @@ impl Publication {
     pub(crate) fn new(publish: Publish, threads: usize) -> Self {
         let template = Template::new(publish.kind, publish.payload_bytes as usize);
         let progress = (0..threads).map(|_| AtomicU64::new(0)).collect();
-        Self { publish, template, issued: Mutex::default(), limit: AtomicU64::new(u64::MAX), progress }
+        Self {
+            publish,
+            template,
+            issued: Mutex::default(),
+            limit: AtomicU64::new(u64::MAX),
+            progress,
+        }
     }
 
     /// How many messages were published, and how many of them in the measured window.
@@ -99,14 +105,30 @@ impl Publication {
             return Some(published);
         }
         let sent = clock::now();
-        let stamp = Stamp { run: self.publish.run, stream: 0, sequence, intended, sent };
-        let message = Message { kind: self.publish.kind, payload: self.template.stamped(&stamp) };
+        let stamp = Stamp {
+            run: self.publish.run,
+            stream: 0,
+            sequence,
+            intended,
+            sent,
+        };
+        let message = Message {
+            kind: self.publish.kind,
+            payload: self.template.stamped(&stamp),
+        };
         let encoded = registry::ROWS.iter().map(|_| OnceLock::new()).collect();
-        let published = Arc::new(Published { sequence, sent, message, encoded });
+        let published = Arc::new(Published {
+            sequence,
+            sent,
+            message,
+            encoded,
+        });
         issued.count += 1;
         issued.measured += u64::from(self.is_measured(intended));
         if self.progress.len() > 1 {
-            issued.waiting.push_back((published.clone(), self.progress.len() - 1));
+            issued
+                .waiting
+                .push_back((published.clone(), self.progress.len() - 1));
         }
         Some(published)
     }
@@ -136,8 +158,16 @@ async fn walk(hub: &Arc<Hub>, shard: usize, timer: &Timer, publication: &Arc<Pub
     let mut held_back = None;
     for (sequence, intended) in publication.publish.schedule.cursor() {
         timer.until(intended).await;
-        let Some(published) = publication.take(sequence, intended) else { break };
-        deliver(hub, timer, published, publication.is_measured(intended), &mut held_back);
+        let Some(published) = publication.take(sequence, intended) else {
+            break;
+        };
+        deliver(
+            hub,
+            timer,
+            published,
+            publication.is_measured(intended),
+            &mut held_back,
+        );
         publication.progress[shard].store(sequence + 1, SeqCst);
         // When the schedule is behind, the sessions still get their turn between messages.
         tokio::task::yield_now().await;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
 use pushmark_measure::schedule::Rate;
+use pushmark_transport::body::ServerBody;
 use pushmark_transport::control::{PUBLISH_PATH, Publish, STATS_PATH, STOP_PATH};
 use pushmark_transport::http::{collect, refusal, status};
 use pushmark_transport::seam::{ServerRequest, ServerResponse};
-use pushmark_transport::body::ServerBody;
 use pushmark_transport::{Step, registry};
 
 use crate::hub::Hub;
@@ -18,7 +18,10 @@ use crate::publisher::Publication;
 /// A control request's body is at most this large.
 const MOST_CONTROL_BYTES: usize = 64 * 1024;
 /// A publication faster than this is a mistake, not a load.
-const FASTEST: Rate = Rate { count: 1_000_000, per_ns: 1_000_000_000 };
+const FASTEST: Rate = Rate {
+    count: 1_000_000,
+    per_ns: 1_000_000_000,
+};
 
 pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerResponse<Hub> {
     let request = match registry::respond(request, hub).await {
@@ -31,8 +34,15 @@ pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerRespo
         (&Method::POST, STOP_PATH) => stop(hub).await,
         (_, STATS_PATH | PUBLISH_PATH | STOP_PATH) => refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong method"),
         _ => {
-            let paths: Vec<String> = registry::ROWS.iter().filter(|r| !r.in_process).map(|r| format!("/{}", r.name)).collect();
-            refusal(StatusCode::NOT_FOUND, format!("this server has {}, {STATS_PATH} and /control", paths.join(", ")))
+            let paths: Vec<String> = registry::ROWS
+                .iter()
+                .filter(|r| !r.in_process)
+                .map(|r| format!("/{}", r.name))
+                .collect();
+            refusal(
+                StatusCode::NOT_FOUND,
+                format!("this server has {}, {STATS_PATH} and /control", paths.join(", ")),
+            )
         }
     }
 }
@@ -41,7 +51,9 @@ fn stats(hub: &Hub) -> ServerResponse<Hub> {
     match serde_json::to_vec(&hub.stats()) {
         Ok(json) => {
             let mut response = status(StatusCode::OK);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             *response.body_mut() = ServerBody::whole(json);
             response
         }
@@ -59,10 +71,16 @@ async fn publish(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
         Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("not a publication: {e}")),
     };
     if publish.payload_bytes as usize > hub.config.max_message_bytes {
-        return refusal(StatusCode::BAD_REQUEST, "payload_bytes is larger than this server's messages may be");
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "payload_bytes is larger than this server's messages may be",
+        );
     }
     if publish.schedule.rate.as_per_second() > FASTEST.as_per_second() {
-        return refusal(StatusCode::BAD_REQUEST, "a publication may have a million messages a second");
+        return refusal(
+            StatusCode::BAD_REQUEST,
+            "a publication may have a million messages a second",
+        );
     }
     hub.publish(Publication::new(publish, hub.threads()));
     status(StatusCode::OK)

@@ -90,7 +90,11 @@ impl<H: Host> Body for ServerBody<H> {
                     Poll::Ready(None) => {
                         stream.ended = true;
                         let overflowed = stream.session.outbox.has_overflowed();
-                        let reason = if overflowed { CloseReason::SlowReader } else { CloseReason::Server };
+                        let reason = if overflowed {
+                            CloseReason::SlowReader
+                        } else {
+                            CloseReason::Server
+                        };
                         stream.host.closed(&stream.session, reason);
                         Poll::Ready(None)
                     }

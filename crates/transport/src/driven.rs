@@ -124,7 +124,11 @@ impl Driven {
     ) -> Poll<Result<Response<Incoming>, TransportError>> {
         self.drive(cx);
         let Some(in_flight) = &mut self.in_flight else {
-            return Poll::Ready(Err(TransportError::new(step, ErrorClass::Closed, "nothing was asked")));
+            return Poll::Ready(Err(TransportError::new(
+                step,
+                ErrorClass::Closed,
+                "nothing was asked",
+            )));
         };
         let head = ready!(in_flight.as_mut().poll(cx));
         self.in_flight = None;

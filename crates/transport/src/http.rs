@@ -63,14 +63,13 @@ pub fn from_hyper(step: Step, error: &hyper::Error) -> TransportError {
         }
         cause = inner.source();
     }
-    let class = if error.is_incomplete_message() {
+    // A kept connection that is found gone when it is needed again has ended early too.
+    let class = if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         ErrorClass::EndedEarly
     } else if error.is_parse_too_large() {
         ErrorClass::TooLarge
     } else if error.is_parse() {
         ErrorClass::Protocol
-    } else if error.is_canceled() || error.is_closed() {
-        ErrorClass::Closed
     } else {
         ErrorClass::Other
     };
@@ -98,7 +97,9 @@ pub fn session_header(headers: &mut HeaderMap, session: SessionId) {
 /// # Errors
 /// Protocol, when they name none.
 pub fn session_of(headers: &HeaderMap) -> Result<SessionId, TransportError> {
-    let name = headers.get(SESSION_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
+    let name = headers
+        .get(SESSION_HEADER)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
     name.ok_or_else(|| {
         TransportError::new(
             Step::Open,

@@ -7,6 +7,7 @@ pub mod body;
 pub mod control;
 pub mod driven;
 pub mod error;
+pub mod h1;
 pub mod host;
 pub mod http;
 pub mod long_poll;

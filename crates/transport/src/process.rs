@@ -19,14 +19,28 @@ pub struct Usage {
 /// known to the kernel's tick, and taken from there.
 pub fn usage() -> Usage {
     let total = clock::process_cpu_ns();
-    let Ok((stat, status)) = procfs::process::Process::myself().and_then(|p| Ok((p.stat()?, p.status()?))) else {
-        return Usage { cpu_user_ns: total, ..Usage::default() };
+    let Ok((stat, status)) = procfs::process::Process::myself().and_then(|p| Ok((p.stat()?, p.status()?)))
+    else {
+        return Usage {
+            cpu_user_ns: total,
+            ..Usage::default()
+        };
     };
     let ticks = stat.utime + stat.stime;
-    let system = if ticks == 0 { 0.0 } else { stat.stime as f64 / ticks as f64 };
+    let system = if ticks == 0 {
+        0.0
+    } else {
+        stat.stime as f64 / ticks as f64
+    };
     let cpu_system_ns = (total as f64 * system) as u64;
-    let rss_bytes = status.rssanon.map_or(stat.rss * procfs::page_size(), |kib| kib * 1024);
-    Usage { cpu_user_ns: total - cpu_system_ns, cpu_system_ns, rss_bytes }
+    let rss_bytes = status
+        .rssanon
+        .map_or(stat.rss * procfs::page_size(), |kib| kib * 1024);
+    Usage {
+        cpu_user_ns: total - cpu_system_ns,
+        cpu_system_ns,
+        rss_bytes,
+    }
 }
 
 /// Raises the soft limit of open files to the hard one; gives the limit now in force.
@@ -34,7 +48,13 @@ pub fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // The hard limit may be "infinite", which setting it to itself keeps. A refusal leaves the old soft limit, and the
     // caller reads what is in force.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 

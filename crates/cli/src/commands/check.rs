@@ -32,7 +32,10 @@ pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> Outcome {
     if bad.is_empty() {
         return Ok(End::Fine);
     }
-    Err(Failure::usage(format!("{} to mend before this can run", plural(bad.len(), "thing"))))
+    Err(Failure::usage(format!(
+        "{} to mend before this can run",
+        plural(bad.len(), "thing")
+    )))
 }
 
 pub(crate) fn plural(count: usize, what: &str) -> String {
@@ -41,7 +44,11 @@ pub(crate) fn plural(count: usize, what: &str) -> String {
 
 pub(crate) fn minutes(span: Duration) -> String {
     let seconds = span.as_secs_f64().round() as u64;
-    if seconds < 60 { format!("{seconds} s") } else { format!("{} min {:02} s", seconds / 60, seconds % 60) }
+    if seconds < 60 {
+        format!("{seconds} s")
+    } else {
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
+    }
 }
 
 fn describe(plan: &Plan, carries: bool) -> String {
@@ -56,11 +63,23 @@ fn describe(plan: &Plan, carries: bool) -> String {
         plural(plan.repeats as usize, "repeat"),
         plural(trials, "trial"),
         minutes(plan.least_duration()),
-        if plan.quick { " (quick: a smoke run, not a measurement)" } else { "" },
+        if plan.quick {
+            " (quick: a smoke run, not a measurement)"
+        } else {
+            ""
+        },
     );
     for cell in &plan.cells {
         let _ = writeln!(text, "  {:<24} {} connections", cell.id, cell.load.connections);
     }
-    let _ = writeln!(text, "  {}", if carries { "this machine can carry it" } else { "this machine cannot carry it; see below" });
+    let _ = writeln!(
+        text,
+        "  {}",
+        if carries {
+            "this machine can carry it"
+        } else {
+            "this machine cannot carry it; see below"
+        }
+    );
     text
 }

@@ -11,8 +11,12 @@ use crate::exit::{End, Outcome};
 use crate::terminal::Terminal;
 
 pub(crate) fn run(args: &ListArgs, terminal: &Terminal) -> Outcome {
-    let entries = std::fs::read_dir(&args.dir)
-        .with_context(|| format!("cannot read {} (name the directory that holds your scenarios)", args.dir.display()))?;
+    let entries = std::fs::read_dir(&args.dir).with_context(|| {
+        format!(
+            "cannot read {} (name the directory that holds your scenarios)",
+            args.dir.display()
+        )
+    })?;
     let mut paths: Vec<_> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "toml"))
@@ -33,7 +37,11 @@ pub(crate) fn run(args: &ListArgs, terminal: &Terminal) -> Outcome {
         Terminal::result(&format!("{:#}\n", json!(list)));
         return Ok(End::Fine);
     }
-    let width = found.iter().map(|(path, _)| path.display().to_string().chars().count()).max().unwrap_or(0);
+    let width = found
+        .iter()
+        .map(|(path, _)| path.display().to_string().chars().count())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for (path, headline) in &found {
         let path = path.display().to_string();

@@ -42,12 +42,16 @@ pub(crate) fn plan(path: &Path, change: &ScenarioArgs, terminal: &Terminal) -> R
         quick: change.quick,
         allow_remote: change.allow_remote,
     };
-    let result = ScenarioText::read(path).and_then(|text| pushmark_scenario::plan(&text, &options, &catalogue()));
+    let result =
+        ScenarioText::read(path).and_then(|text| pushmark_scenario::plan(&text, &options, &catalogue()));
     result.map_err(|e| Failure::usage(e.render(terminal.color_err)))
 }
 
 /// The limits of this machine that matter to a plan.
 pub(crate) fn limits(host: &Host) -> Limits {
     let (first, last) = host.ephemeral_ports;
-    Limits { open_files: host.open_files_soft, ports: u64::from(last.saturating_sub(first)) + 1 }
+    Limits {
+        open_files: host.open_files_soft,
+        ports: u64::from(last.saturating_sub(first)) + 1,
+    }
 }

@@ -24,7 +24,10 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
     let limits = limits(&host);
     let obstacles = preflight::obstacles(&plan, limits);
     if !obstacles.is_empty() {
-        return Err(Failure::usage(format!("this machine cannot carry the plan:\n  {}", obstacles.join("\n  "))));
+        return Err(Failure::usage(format!(
+            "this machine cannot carry the plan:\n  {}",
+            obstacles.join("\n  ")
+        )));
     }
     announce(&plan, terminal);
 
@@ -44,8 +47,14 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
         None => RunWriter::create(&args.results, manifest)?,
     };
     let dir = writer.dir().to_owned();
-    let mut recording = Recording { writer, trial: None, progress: Progress::new(&plan, *terminal) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut recording = Recording {
+        writer,
+        trial: None,
+        progress: Progress::new(&plan, *terminal),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         let interrupt = signals::count()?;
         let program = std::env::current_exe()?;
@@ -73,10 +82,17 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
 
 /// Says what is about to happen, and how long it takes.
 fn announce(plan: &Plan, terminal: &Terminal) {
-    let quick = if plan.quick { " (quick: a smoke run, not a measurement)" } else { "" };
+    let quick = if plan.quick {
+        " (quick: a smoke run, not a measurement)"
+    } else {
+        ""
+    };
     terminal.remark(&plan.question.escape_debug().to_string());
     let trials = plan.cells.len() * plan.repeats as usize;
-    terminal.remark(&format!("{trials} trials, {} at least{quick}", minutes(plan.least_duration())));
+    terminal.remark(&format!(
+        "{trials} trials, {} at least{quick}",
+        minutes(plan.least_duration())
+    ));
     for cell in &plan.cells {
         if let TargetPlan::Address(address) = &cell.target {
             terminal.warning(&format!(
@@ -98,7 +114,10 @@ struct Recording {
 
 impl Observer for Recording {
     fn trial_started(&mut self, trial: TrialId) -> Result<(), ObserverError> {
-        self.trial = Some(self.writer.begin_trial(trial.index, trial.repeat, trial.cell_index)?);
+        self.trial = Some(
+            self.writer
+                .begin_trial(trial.index, trial.repeat, trial.cell_index)?,
+        );
         self.progress.trial_started(trial);
         Ok(())
     }
@@ -122,7 +141,11 @@ impl Observer for Recording {
         Ok(())
     }
 
-    fn trial_finished(&mut self, summary: &TrialSummary, server: Option<&ServerStats>) -> Result<(), ObserverError> {
+    fn trial_finished(
+        &mut self,
+        summary: &TrialSummary,
+        server: Option<&ServerStats>,
+    ) -> Result<(), ObserverError> {
         if let Some(trial) = self.trial.take() {
             trial.finish(summary.clone(), server.map(serde_json::to_value).transpose()?)?;
         }

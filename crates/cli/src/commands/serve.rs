@@ -11,7 +11,10 @@ use crate::signals;
 use crate::terminal::Terminal;
 
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
-    let threads = args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let threads = args.threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, usize::from),
+        usize::from,
+    );
     let config = Config {
         listen: args.listen,
         threads,
@@ -30,7 +33,9 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
         },
         ..Config::default()
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (input_ended, mut ended) = tokio::sync::mpsc::channel::<()>(1);
     if args.exit_with_stdin {
         std::thread::spawn(move || {

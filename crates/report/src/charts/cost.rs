@@ -16,13 +16,21 @@ const PANELS: [(&str, &str); 4] = [
     ("server_cpu_us_per_delivery", "Server: CPU per delivery"),
     ("generator_cpu_us_per_delivery", "Client: CPU per delivery"),
     ("server_rss_bytes_per_connection", "Server: memory per connection"),
-    ("generator_rss_bytes_per_connection", "Client: memory per connection"),
+    (
+        "generator_rss_bytes_per_connection",
+        "Client: memory per connection",
+    ),
 ];
 
 /// Four panels of bars; none when nothing was measured.
 pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, ReportError> {
     let rows: Vec<Option<&Row>> = PANELS.iter().map(|(key, _)| scene.point.row(key)).collect();
-    if !rows.iter().flatten().flat_map(|r| &r.values).any(|v| v.spread().is_some()) {
+    if !rows
+        .iter()
+        .flatten()
+        .flat_map(|r| &r.values)
+        .any(|v| v.spread().is_some())
+    {
         return Ok(None);
     }
     let variants = scene.comparison.variants.len() as i32;
@@ -32,7 +40,7 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
         title: title.to_owned(),
         subtitle: scene.subtitle(&scene.repeats_words("whiskers")),
         legend: Vec::new(),
-        grade: scene.grade(),
+        doubt: scene.doubt(),
         height: 68 + 2 * each + if note.is_empty() { 8 } else { 34 },
         note,
     };
@@ -54,16 +62,32 @@ fn bars(scene: &Scene<'_>, area: &Area<'_>, title: &str, row: &Row) -> Result<()
     let spreads: Vec<_> = row.values.iter().map(Value::spread).collect();
     let unit = Unit::fitting(row.quantity, spreads.iter().flatten().map(|s| s.median));
     let n = spreads.len() as f64;
-    let most = spreads.iter().flatten().map(|s| s.max).filter(|v| v.is_finite()).fold(0.0_f64, f64::max);
+    let most = spreads
+        .iter()
+        .flatten()
+        .map(|s| s.max)
+        .filter(|v| v.is_finite())
+        .fold(0.0_f64, f64::max);
     let names = scene.comparison.variants.iter().enumerate();
     let title = format!("{title}, {}", unit.label);
     let axes = Axes {
         title: &title,
         // Room at the right for the value that stands beside its bar.
-        x: if most > 0.0 { Scale::from_zero([most / unit.size * 1.22], plain_number) } else { Scale::named(0.0, 1.0, Vec::new()) },
-        y: Scale::named(0.0, n, names.map(|(i, v)| (n - 0.5 - i as f64, super::text::fit(&v.label, LABEL, 150.0))).collect()),
+        x: if most > 0.0 {
+            Scale::from_zero([most / unit.size * 1.22], plain_number)
+        } else {
+            Scale::named(0.0, 1.0, Vec::new())
+        },
+        y: Scale::named(
+            0.0,
+            n,
+            names
+                .map(|(i, v)| (n - 0.5 - i as f64, super::text::fit(&v.label, LABEL, 150.0)))
+                .collect(),
+        ),
         x_words: "",
         y_words: "",
+        y_room: 0.0,
         grid: false,
     };
     let mut panel = panel(area, &axes, |_| Ok(()))?;
@@ -77,11 +101,22 @@ fn bars(scene: &Scene<'_>, area: &Area<'_>, title: &str, row: &Row) -> Result<()
         series::fill(&mut panel, [(0.0, y - 0.31), (middle, y + 0.31)], color.filled())?;
         if s.repeats > 1 && high > low {
             let stroke = palette::INK.mix(0.7).stroke_width(5);
-            let ends = [(low, high, y, y), (low, low, y - 0.12, y + 0.12), (high, high, y - 0.12, y + 0.12)];
-            let whisker = ends.iter().map(|(x0, x1, y0, y1)| PathElement::new([(*x0, *y0), (*x1, *y1)], stroke));
+            let ends = [
+                (low, high, y, y),
+                (low, low, y - 0.12, y + 0.12),
+                (high, high, y - 0.12, y + 0.12),
+            ];
+            let whisker = ends
+                .iter()
+                .map(|(x0, x1, y0, y1)| PathElement::new([(*x0, *y0), (*x1, *y1)], stroke));
             panel.draw_series(whisker).map_err(failed)?;
         }
-        label(&mut panel, (high.max(middle), y), &with_unit(&unit.show(s.median), unit.label), palette::INK)?;
+        label(
+            &mut panel,
+            (high.max(middle), y),
+            &with_unit(&unit.show(s.median), unit.label),
+            palette::INK,
+        )?;
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use pushmark_measure::Grade;
 
 use super::palette;
 use super::scale::Scale;
@@ -34,9 +33,9 @@ pub(super) struct Frame {
     pub(super) subtitle: String,
     /// What the colours mean.
     pub(super) legend: Vec<Key>,
-    /// How far to trust it.
-    pub(super) grade: Grade,
-    /// Why, and other remarks; empty when there is nothing to say.
+    /// Why not to trust it, in a word and its colour.
+    pub(super) doubt: Option<(&'static str, RGBColor)>,
+    /// The same at length, and other remarks; empty when there is nothing to say.
     pub(super) note: String,
     /// Height of the whole, in pixels.
     pub(super) height: i32,
@@ -63,19 +62,25 @@ pub(super) fn draw(
 ) -> Result<String, ReportError> {
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, ((WIDTH * K) as u32, (frame.height * K) as u32)).into_drawing_area();
+        let root = SVGBackend::with_string(&mut svg, ((WIDTH * K) as u32, (frame.height * K) as u32))
+            .into_drawing_area();
         root.fill(&WHITE).map_err(failed)?;
         let mut room = f64::from(WIDTH - 2 * EDGE);
-        if frame.grade > Grade::Valid {
-            room -= pill(&root, frame.grade)?;
+        if let Some((word, color)) = frame.doubt {
+            room -= pill(&root, word, color)?;
         }
-        put(&root, &text::fit(&frame.title, 17.0, room), (EDGE, 22), &Style::new(17.0, palette::INK).bold())?;
+        put(
+            &root,
+            &text::fit(&frame.title, 17.0, room),
+            (EDGE, 22),
+            &Style::new(17.0, palette::INK).bold(),
+        )?;
         let subtitle = text::fit(&frame.subtitle, 12.0, f64::from(WIDTH - 2 * EDGE));
         put(&root, &subtitle, (EDGE, 46), &Style::new(12.0, palette::FAINT))?;
         let top = legend(&root, &frame.legend, 68)?;
         let mut bottom = 8;
         if !frame.note.is_empty() {
-            let color = if frame.grade > Grade::Valid { grade_color(frame.grade) } else { palette::FAINT };
+            let color = frame.doubt.map_or(palette::FAINT, |(_, color)| color);
             let note = text::fit(&frame.note, 11.5, f64::from(WIDTH - 2 * EDGE));
             put(&root, &note, (EDGE, frame.height - 22), &Style::new(11.5, color))?;
             bottom = 34;
@@ -86,13 +91,14 @@ pub(super) fn draw(
     Ok(finish(&svg, frame))
 }
 
-/// The verdict at the top right. Gives the width it takes.
-fn pill(root: &Area<'_>, grade: Grade) -> Result<f64, ReportError> {
-    let label = grade.as_str().to_uppercase();
+/// The doubt at the top right. Gives the width it takes.
+fn pill(root: &Area<'_>, word: &str, color: RGBColor) -> Result<f64, ReportError> {
+    let label = word.to_uppercase();
     let width = text::width(&label, 11.0) as i32 + 22;
     let (left, top) = (WIDTH - EDGE - width, 18);
     let corners = [(left * K, top * K), ((left + width) * K, (top + 22) * K)];
-    root.draw(&Rectangle::new(corners, grade_color(grade).filled())).map_err(failed)?;
+    root.draw(&Rectangle::new(corners, color.filled()))
+        .map_err(failed)?;
     let style = Style::new(11.0, WHITE).bold().anchor(HPos::Center, VPos::Center);
     put(root, &label, (left + width / 2, top + 11), &style)?;
     Ok(f64::from(width + 16))
@@ -106,7 +112,9 @@ fn legend(root: &Area<'_>, keys: &[Key], top: i32) -> Result<i32, ReportError> {
         if x > EDGE && x + width > WIDTH - EDGE {
             (x, y) = (EDGE, y + 20);
         }
-        let line = |from: i32, to: i32| PathElement::new([(from * K, y * K), (to * K, y * K)], key.color.stroke_width(10));
+        let line = |from: i32, to: i32| {
+            PathElement::new([(from * K, y * K), (to * K, y * K)], key.color.stroke_width(10))
+        };
         match key.look {
             Look::Line => root.draw(&line(x, x + 18)).map_err(failed)?,
             Look::Dashed => {
@@ -129,6 +137,8 @@ pub(super) struct Axes<'s> {
     pub(super) y: Scale,
     pub(super) x_words: &'s str,
     pub(super) y_words: &'s str,
+    /// At least so much room for y's labels, in pixels: panels above one another stand flush.
+    pub(super) y_room: f64,
     /// Gridlines; bars with a number beside them need none.
     pub(super) grid: bool,
 }
@@ -144,8 +154,7 @@ pub(super) fn panel<'a, 'b>(
         put(area, axes.title, (8, 4), &Style::new(12.5, palette::INK).bold())?;
     }
     let y_words = if axes.y_words.is_empty() { 0 } else { 22 };
-    // Rounded up, so that panels above one another stand flush.
-    let left = (axes.y.widest_label(LABEL) / 12.0).ceil() as i32 * 12 + 14 + y_words;
+    let left = axes.y.widest_label(LABEL).max(axes.y_room) as i32 + 16 + y_words;
     let bottom = if axes.x_words.is_empty() { 26 } else { 48 };
     let mut chart = ChartBuilder::on(area)
         .margin_top(title * K)
@@ -190,7 +199,12 @@ pub(super) struct Style {
 
 impl Style {
     pub(super) fn new(size: f64, color: RGBColor) -> Self {
-        Self { size, color, bold: false, at: Pos::new(HPos::Left, VPos::Top) }
+        Self {
+            size,
+            color,
+            bold: false,
+            at: Pos::new(HPos::Left, VPos::Top),
+        }
     }
 
     pub(super) fn bold(mut self) -> Self {
@@ -206,19 +220,27 @@ impl Style {
     pub(super) fn to_plotters(&self) -> TextStyle<'static> {
         // The backend divides sizes by 1.24.
         let font = (FONT, self.size * 1.24 * f64::from(K)).into_font();
-        let font = if self.bold { font.style(FontStyle::Bold) } else { font };
-        TextStyle { color: self.color.to_backend_color(), pos: self.at, ..TextStyle::from(font) }
+        let font = if self.bold {
+            font.style(FontStyle::Bold)
+        } else {
+            font
+        };
+        TextStyle {
+            color: self.color.to_backend_color(),
+            pos: self.at,
+            ..TextStyle::from(font)
+        }
     }
 }
 
 /// Puts text at a place of `area`, in pixels as shown.
 pub(super) fn put(area: &Area<'_>, text: &str, at: (i32, i32), style: &Style) -> Result<(), ReportError> {
-    area.draw(&Text::new(text.to_owned(), (at.0 * K, at.1 * K), style.to_plotters())).map_err(failed)
-}
-
-/// The colour of a grade that is not valid.
-fn grade_color(grade: Grade) -> RGBColor {
-    if grade == Grade::Invalid { palette::INVALID } else { palette::SUSPECT }
+    area.draw(&Text::new(
+        text.to_owned(),
+        (at.0 * K, at.1 * K),
+        style.to_plotters(),
+    ))
+    .map_err(failed)
 }
 
 /// Any drawing error: the backend writes into memory, so none is expected.
@@ -240,5 +262,7 @@ fn finish(svg: &str, frame: &Frame) -> String {
 }
 
 fn escape_xml(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

@@ -11,6 +11,7 @@ mod series;
 mod sweep;
 mod text;
 
+use plotters::style::RGBColor;
 use pushmark_measure::{Grade, Metric};
 use pushmark_results::run::Run;
 
@@ -40,28 +41,46 @@ pub struct Chart {
 /// # Errors
 /// When the drawing backend fails, which it does not in memory.
 pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportError> {
-    let Some(point) = comparison.last_point() else { return Ok(Vec::new()) };
-    let scene = Scene { run, comparison, point };
+    let Some(point) = comparison.last_point() else {
+        return Ok(Vec::new());
+    };
+    let scene = Scene {
+        run,
+        comparison,
+        point,
+    };
     let mut charts = Vec::new();
     let mut add = |name, title, svg: Option<String>| charts.extend(svg.map(|svg| Chart { name, title, svg }));
     if comparison.workload == WorkloadKind::Connect {
         if comparison.is_sweep() {
             let title = "Connect time as the load grows";
-            add("sweep-connect-time", title, sweep::times(&scene, title, ["connect_time_ns_p50", "connect_time_ns_p99"])?);
+            add(
+                "sweep-connect-time",
+                title,
+                sweep::times(&scene, title, ["connect_time_ns_p50", "connect_time_ns_p99"])?,
+            );
         }
         let title = "Connect time by percentile";
-        add("connect-time-percentiles", title, percentiles::draw(&scene, title, Metric::ConnectTime)?);
+        add(
+            "connect-time-percentiles",
+            title,
+            percentiles::draw(&scene, title, Metric::ConnectTime)?,
+        );
         return Ok(charts);
     }
     let title = "Latency by percentile";
     let percentiles = percentiles::draw(&scene, title, Metric::Latency)?;
     if comparison.is_sweep() {
         let title = match comparison.axis {
-            Some(pushmark_scenario::plan::Axis::PayloadBytes) => "Latency as messages grow",
-            Some(pushmark_scenario::plan::Axis::RatePerSecond) => "Latency as the rate grows",
+            Some(pushmark_results::plan::Axis::PayloadBytes) => "Latency as messages grow",
+            Some(pushmark_results::plan::Axis::RatePerSecond) => "Latency as the rate grows",
             _ => "Latency as connections grow",
         };
-        add("sweep-latency", title, sweep::times(&scene, title, ["latency_ns_p50", "latency_ns_p99"])?);
+        add(
+            "sweep-latency",
+            title,
+            sweep::times(&scene, title, ["latency_ns_p50", "latency_ns_p99"])?,
+        );
         let title = "CPU per delivery";
         add("sweep-cpu", title, sweep::costs(&scene, title)?);
     }
@@ -69,7 +88,11 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
     let title = "Latency over time";
     add("latency-over-time", title, over_time::latency(&scene, title)?);
     let title = "Deliveries per second over time";
-    add("deliveries-over-time", title, over_time::deliveries(&scene, title)?);
+    add(
+        "deliveries-over-time",
+        title,
+        over_time::deliveries(&scene, title)?,
+    );
     let title = "What a delivery and a connection cost";
     add("cost", title, cost::draw(&scene, title)?);
     Ok(charts)
@@ -85,9 +108,18 @@ struct Scene<'a> {
 impl Scene<'_> {
     /// The scenario and the load at the point.
     fn subtitle(&self, more: &str) -> String {
-        let cell = self.point.columns.iter().find_map(|c| self.run.manifest.plan.cells.get(c.cell?));
+        let cell = self
+            .point
+            .columns
+            .iter()
+            .find_map(|c| self.run.manifest.plan.cells.get(c.cell?));
         let load = cell.map(plan_words::load).unwrap_or_default();
-        [self.comparison.scenario.as_str(), &load, more].iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("  ·  ")
+        [self.comparison.scenario.as_str(), &load, more]
+            .iter()
+            .filter(|p| !p.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join("  ·  ")
     }
 
     /// The scenario alone: for charts over all points.
@@ -100,7 +132,12 @@ impl Scene<'_> {
         let variants = self.comparison.variants.iter().enumerate();
         variants
             .map(|(i, v)| {
-                let grade = self.point.columns.get(i).and_then(|c| c.grade).filter(|g| *g > Grade::Valid);
+                let grade = self
+                    .point
+                    .columns
+                    .get(i)
+                    .and_then(|c| c.grade)
+                    .filter(|g| *g > Grade::Valid);
                 let mut label = v.label.clone();
                 if let Some(grade) = grade {
                     label.push_str(&format!(" ({})", grade.as_str()));
@@ -108,7 +145,11 @@ impl Scene<'_> {
                 if !has_data(i) {
                     label.push_str(": no data");
                 }
-                Key { label, color: palette::variant(i), look }
+                Key {
+                    label,
+                    color: palette::variant(i),
+                    look,
+                }
             })
             .collect()
     }
@@ -123,8 +164,12 @@ impl Scene<'_> {
         parts.join("  ·  ")
     }
 
-    fn grade(&self) -> Grade {
-        self.comparison.quality.grade
+    fn doubt(&self) -> Option<(&'static str, RGBColor)> {
+        match self.comparison.quality.grade {
+            Grade::Invalid => Some(("invalid", palette::INVALID)),
+            Grade::Suspect => Some(("suspect", palette::SUSPECT)),
+            Grade::Valid => self.comparison.quick.then_some(("quick", palette::SUSPECT)),
+        }
     }
 
     /// How the repeats show in a chart.

@@ -30,7 +30,11 @@ impl Rasterizer {
         fonts.load_font_data(REGULAR.to_vec());
         fonts.load_font_data(SEMI_BOLD.to_vec());
         fonts.set_sans_serif_family("Inter");
-        let options = Options { font_family: "Inter".to_owned(), fontdb: Arc::new(fonts), ..Options::default() };
+        let options = Options {
+            font_family: "Inter".to_owned(),
+            fontdb: Arc::new(fonts),
+            ..Options::default()
+        };
         Self { options }
     }
 
@@ -41,7 +45,11 @@ impl Rasterizer {
     pub fn png(&self, svg: &str) -> Result<Vec<u8>, ReportError> {
         let failed = |what: String| ReportError::Png(what);
         let tree = Tree::from_str(svg, &self.options).map_err(|e| failed(e.to_string()))?;
-        let size = tree.size().to_int_size().scale_by(ZOOM).ok_or_else(|| failed("it has no size".to_owned()))?;
+        let size = tree
+            .size()
+            .to_int_size()
+            .scale_by(ZOOM)
+            .ok_or_else(|| failed("it has no size".to_owned()))?;
         let mut pixels =
             Pixmap::new(size.width(), size.height()).ok_or_else(|| failed("it is too large".to_owned()))?;
         resvg::render(&tree, Transform::from_scale(ZOOM, ZOOM), &mut pixels.as_mut());

@@ -12,6 +12,8 @@ pub(super) struct Knot {
     pub(super) low: f64,
     pub(super) middle: f64,
     pub(super) high: f64,
+    /// It rests on too few samples.
+    pub(super) thin: bool,
 }
 
 /// The range between repeats, as a pale band.
@@ -22,7 +24,9 @@ pub(super) fn band(panel: &mut Panel<'_, '_>, knots: &[Knot], color: RGBColor) -
     let there = knots.iter().map(|k| (k.x, k.high));
     let back = knots.iter().rev().map(|k| (k.x, k.low));
     let outline: Vec<(f64, f64)> = there.chain(back).collect();
-    panel.draw_series([Polygon::new(outline, color.mix(0.14).filled())]).map_err(failed)?;
+    panel
+        .draw_series([Polygon::new(outline, color.mix(0.14).filled())])
+        .map_err(failed)?;
     Ok(())
 }
 
@@ -32,35 +36,61 @@ pub(super) fn line(panel: &mut Panel<'_, '_>, knots: &[Knot], color: RGBColor) -
         return dot(panel, *only, color);
     }
     let points = knots.iter().map(|k| (k.x, k.middle));
-    panel.draw_series(LineSeries::new(points, color.stroke_width(8))).map_err(failed)?;
+    panel
+        .draw_series(LineSeries::new(points, color.stroke_width(8)))
+        .map_err(failed)?;
     Ok(())
 }
 
 /// A dashed line between two places.
-pub(super) fn dashed(panel: &mut Panel<'_, '_>, ends: [(f64, f64); 2], color: RGBColor) -> Result<(), ReportError> {
+pub(super) fn dashed(
+    panel: &mut Panel<'_, '_>,
+    ends: [(f64, f64); 2],
+    color: RGBColor,
+) -> Result<(), ReportError> {
     let dashes = DashedLineSeries::new(ends, 6 * K, 4 * K, color.stroke_width(5));
     panel.draw_series(dashes).map_err(failed)?;
     Ok(())
 }
 
-/// One median, as a dot.
+/// One median, as a dot; hollow when it rests on too few samples.
 pub(super) fn dot(panel: &mut Panel<'_, '_>, knot: Knot, color: RGBColor) -> Result<(), ReportError> {
     let place = (knot.x, knot.middle);
-    panel.draw_series([Circle::new(place, 5 * K, WHITE.filled())]).map_err(failed)?;
-    panel.draw_series([Circle::new(place, 4 * K, color.filled())]).map_err(failed)?;
+    panel
+        .draw_series([Circle::new(place, 5 * K, WHITE.filled())])
+        .map_err(failed)?;
+    panel
+        .draw_series([Circle::new(place, 4 * K, color.filled())])
+        .map_err(failed)?;
+    if knot.thin {
+        panel
+            .draw_series([Circle::new(place, 9, WHITE.filled())])
+            .map_err(failed)?;
+    }
     Ok(())
 }
 
 /// The range between repeats, as an upright stroke.
 pub(super) fn whisker(panel: &mut Panel<'_, '_>, knot: Knot, color: RGBColor) -> Result<(), ReportError> {
     let stroke = color.mix(0.5).stroke_width(6);
-    panel.draw_series([PathElement::new([(knot.x, knot.low), (knot.x, knot.high)], stroke)]).map_err(failed)?;
+    panel
+        .draw_series([PathElement::new(
+            [(knot.x, knot.low), (knot.x, knot.high)],
+            stroke,
+        )])
+        .map_err(failed)?;
     Ok(())
 }
 
 /// A filled box between two corners.
-pub(super) fn fill(panel: &mut Panel<'_, '_>, corners: [(f64, f64); 2], style: ShapeStyle) -> Result<(), ReportError> {
-    panel.draw_series([Rectangle::new(corners, style)]).map_err(failed)?;
+pub(super) fn fill(
+    panel: &mut Panel<'_, '_>,
+    corners: [(f64, f64); 2],
+    style: ShapeStyle,
+) -> Result<(), ReportError> {
+    panel
+        .draw_series([Rectangle::new(corners, style)])
+        .map_err(failed)?;
     Ok(())
 }
 

@@ -29,7 +29,11 @@ pub(super) fn costs(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Re
     if all.iter().flatten().flatten().next().is_none() {
         return Ok(None);
     }
-    let y = |lines: &Lines| Scale::from_zero(lines.iter().flatten().map(|k| k.high), |v| format!("{} µs", plain_number(v)));
+    let y = |lines: &Lines| {
+        Scale::from_zero(lines.iter().flatten().map(|k| k.high), |v| {
+            format!("{} µs", plain_number(v))
+        })
+    };
     two_panels(scene, title, &all, ["Server", "Client"], y)
 }
 
@@ -40,11 +44,18 @@ fn two_panels(
     titles: [&str; 2],
     y: impl Fn(&Lines) -> Scale,
 ) -> Result<Option<String>, ReportError> {
+    let mut words = scene.repeats_words("strokes");
+    if all.iter().flatten().flatten().any(|k| k.thin) {
+        words.push_str("; hollow: too few samples for a steady value");
+    }
     let frame = Frame {
         title: title.to_owned(),
-        subtitle: scene.subtitle_of_all(&scene.repeats_words("strokes")),
-        legend: scene.legend(Look::Line, |i| all.iter().any(|lines| lines.get(i).is_some_and(|l| !l.is_empty()))),
-        grade: scene.grade(),
+        subtitle: scene.subtitle_of_all(&words),
+        legend: scene.legend(Look::Line, |i| {
+            all.iter()
+                .any(|lines| lines.get(i).is_some_and(|l| !l.is_empty()))
+        }),
+        doubt: scene.doubt(),
         note: scene.note(),
         height: 430,
     };
@@ -52,10 +63,27 @@ fn two_panels(
         let (left, right) = series::halves(area);
         for ((place, lines), title) in [left, right].iter().zip(all).zip(titles) {
             let (width, _) = place.dim_in_pixel();
-            let ticks = scene.comparison.points.iter().filter_map(|p| Some((p.value?, p.short.clone()))).collect();
+            let ticks = scene
+                .comparison
+                .points
+                .iter()
+                .filter_map(|p| Some((p.value?, p.short.clone())))
+                .collect();
             let x = Scale::swept(ticks, f64::from(width) / f64::from(K) - 90.0);
             let x_words = axis_name(scene.comparison.axis);
-            paint(place, &Axes { title, x, y: y(lines), x_words, y_words: "", grid: true }, lines)?;
+            paint(
+                place,
+                &Axes {
+                    title,
+                    x,
+                    y: y(lines),
+                    x_words,
+                    y_words: "",
+                    y_room: 0.0,
+                    grid: true,
+                },
+                lines,
+            )?;
         }
         Ok(())
     })
@@ -82,9 +110,18 @@ fn paint(area: &Area<'_>, axes: &Axes<'_>, lines: &Lines) -> Result<(), ReportEr
 fn lines(scene: &Scene<'_>, key: &str) -> Lines {
     let knot = |variant: usize| {
         scene.comparison.points.iter().filter_map(move |p| {
-            let s = p.row(key)?.values.get(variant).and_then(Value::spread)?;
-            Some(Knot { x: p.value?, low: s.min, middle: s.median, high: s.max })
+            let value = p.row(key)?.values.get(variant)?;
+            let s = value.spread()?;
+            Some(Knot {
+                x: p.value?,
+                low: s.min,
+                middle: s.median,
+                high: s.max,
+                thin: matches!(value, Value::Spread { thin: true, .. }),
+            })
         })
     };
-    (0..scene.comparison.variants.len()).map(|i| knot(i).collect()).collect()
+    (0..scene.comparison.variants.len())
+        .map(|i| knot(i).collect())
+        .collect()
 }

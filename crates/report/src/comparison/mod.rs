@@ -3,15 +3,16 @@
 
 mod measures;
 mod quality;
+mod rows;
 
 use pushmark_measure::Grade;
 use pushmark_measure::stats::Spread;
+use pushmark_results::plan::{Axis, Cell, Plan, TargetPlan, Workload};
 use pushmark_results::run::{Run, RunStatus};
-use pushmark_scenario::plan::{Axis, Cell, Plan, TargetPlan, Workload};
 use serde::Serialize;
 
-pub(crate) use measures::{finished, is_thin};
 pub use quality::{PlacedFinding, Quality};
+pub(crate) use rows::{finished, is_thin};
 
 use crate::escape::{shorten, visible};
 use crate::units::{Quantity, three_digits, whole};
@@ -204,12 +205,25 @@ impl Comparison {
         let points = swept_values(plan).into_iter().map(|value| {
             let cells: Vec<Option<usize>> = pairs
                 .iter()
-                .map(|v| plan.cells.iter().position(|c| &&c.variant == v && same_point(c.point, value)))
+                .map(|v| {
+                    plan.cells
+                        .iter()
+                        .position(|c| &&c.variant == v && same_point(c.point, value))
+                })
                 .collect();
             let (short, label) = value.map_or_else(Default::default, |v| point_names(plan.axis, v));
-            let columns = cells.iter().map(|cell| measures::column(run, *cell)).collect::<Vec<_>>();
-            let rows = measures::rows(run, &columns, workload);
-            Point { value, short, label, columns, rows }
+            let columns = cells
+                .iter()
+                .map(|cell| rows::column(run, *cell))
+                .collect::<Vec<_>>();
+            let rows = rows::rows(run, &columns, workload);
+            Point {
+                value,
+                short,
+                label,
+                columns,
+                rows,
+            }
         });
         Comparison {
             format: "pushmark-comparison",
@@ -272,7 +286,7 @@ pub fn point_names(axis: Option<Axis>, value: f64) -> (String, String) {
                 v if v >= 1024.0 && v % 1024.0 == 0.0 => format!("{} KiB", v / 1024.0),
                 _ => format!("{number} B"),
             };
-            (short.clone(), format!("{short} payload"))
+            (short.clone(), format!("{short} a message"))
         }
         Some(Axis::RatePerSecond) => (format!("{number}/s"), format!("{number} messages/s")),
         Some(Axis::Connections) => (number.clone(), format!("{number} connections")),
@@ -282,7 +296,10 @@ pub fn point_names(axis: Option<Axis>, value: f64) -> (String, String) {
 
 fn shared_carrier(plan: &Plan) -> Option<String> {
     let first = &plan.cells.first()?.variant.carrier;
-    plan.cells.iter().all(|c| &c.variant.carrier == first).then(|| first.clone())
+    plan.cells
+        .iter()
+        .all(|c| &c.variant.carrier == first)
+        .then(|| first.clone())
 }
 
 /// Every swept value once, ascending; a single none without a sweep.
@@ -293,7 +310,10 @@ fn swept_values(plan: &Plan) -> Vec<Option<f64>> {
             values.push(*point);
         }
     }
-    values.sort_by(|a, b| a.unwrap_or(f64::NEG_INFINITY).total_cmp(&b.unwrap_or(f64::NEG_INFINITY)));
+    values.sort_by(|a, b| {
+        a.unwrap_or(f64::NEG_INFINITY)
+            .total_cmp(&b.unwrap_or(f64::NEG_INFINITY))
+    });
     values
 }
 

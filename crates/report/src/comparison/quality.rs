@@ -56,16 +56,25 @@ impl Quality {
     pub fn of(run: &Run) -> Self {
         let manifest = &run.manifest;
         let plan = &manifest.plan;
-        let finished = || run.trials.iter().filter(|t| t.summary.is_some() && run.cell(t).is_some());
+        let finished = || {
+            run.trials
+                .iter()
+                .filter(|t| t.summary.is_some() && run.cell(t).is_some())
+        };
         let trials_planned = u64::from(plan.repeats) * plan.cells.len() as u64;
         let trials_finished = finished().count() as u64;
         let mut findings: Vec<PlacedFinding> = Vec::new();
         for trial in &run.trials {
-            let cell = run.cell(trial).map_or_else(|| "unknown cell".to_owned(), |c| visible(&c.id));
+            let cell = run
+                .cell(trial)
+                .map_or_else(|| "unknown cell".to_owned(), |c| visible(&c.id));
             let repeat = trial.repeat.saturating_add(1);
             for finding in &trial.verdict.findings {
                 let reason = visible(&finding.reason);
-                match findings.iter_mut().find(|f| f.cell == cell && f.grade == finding.grade && f.reason == reason) {
+                match findings
+                    .iter_mut()
+                    .find(|f| f.cell == cell && f.grade == finding.grade && f.reason == reason)
+                {
                     Some(known) => known.repeats.push(repeat),
                     None => findings.push(PlacedFinding {
                         grade: finding.grade,
@@ -78,13 +87,20 @@ impl Quality {
         }
         findings.sort_by_key(|f| std::cmp::Reverse(f.grade));
 
-        let mut grade = finished().map(|t| t.verdict.grade()).max().unwrap_or(Grade::Invalid);
+        let mut grade = finished()
+            .map(|t| t.verdict.grade())
+            .max()
+            .unwrap_or(Grade::Invalid);
         let mut caveats = Vec::new();
         if plan.quick {
             caveats.push("quick: a smoke run, not a measurement".to_owned());
         }
         let done = format!("{trials_finished} of {trials_planned} trials finished");
-        let why = manifest.status_reason.as_deref().map(|r| format!(" ({})", visible(r))).unwrap_or_default();
+        let why = manifest
+            .status_reason
+            .as_deref()
+            .map(|r| format!(" ({})", visible(r)))
+            .unwrap_or_default();
         match manifest.status {
             RunStatus::Complete if trials_finished < trials_planned => {
                 caveats.push(format!("incomplete: {done}"));
@@ -96,7 +112,9 @@ impl Quality {
                 grade = grade.max(Grade::Suspect);
             }
             RunStatus::Running => {
-                caveats.push(format!("unfinished: the run is still going on, or was killed{why}; {done}"));
+                caveats.push(format!(
+                    "unfinished: the run is still going on, or was killed{why}; {done}"
+                ));
                 grade = grade.max(Grade::Suspect);
             }
         }
@@ -116,7 +134,13 @@ impl Quality {
         let word = self.grade.as_str();
         match (self.trials_finished, self.trials_doubted) {
             (0, _) => format!("{word}: no trial finished"),
-            (all, 0) if self.grade == Grade::Valid => format!("{word}: nothing speaks against the numbers of {all} trials"),
+            // A valid run with a caveat is a smoke run: sound, but no measurement.
+            (all, 0) if self.grade == Grade::Valid && !self.caveats.is_empty() => {
+                format!("{word} as a smoke run: nothing went wrong in {all} trials")
+            }
+            (all, 0) if self.grade == Grade::Valid => {
+                format!("{word}: nothing speaks against the numbers of {all} trials")
+            }
             (all, 0) => format!("{word}: the {all} trials that finished are sound, the run is not whole"),
             (all, some) => format!("{word}: {some} of {all} trials in doubt"),
         }

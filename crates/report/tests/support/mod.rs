@@ -1,15 +1,21 @@
 //! Synthetic runs: plausible numbers without a clock or a random generator, so that snapshots hold.
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "these helpers are tests, but for the attribute that clippy looks for"
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pushmark_measure::{Books, Cost, Counters, Grade, Histogram, Histograms, Metric, Phase, TrialSummary, Verdict};
-use pushmark_results::run::{FORMAT_VERSION, Host, IntervalRow, Manifest, Run, RunStatus, TrialRecord};
-use pushmark_scenario::plan::{
-    Arrival, Axis, Cell, Comparison as Sign, Deadlines, Encoding, ExpectMetric, Expectation, Load, Messages, Pattern, Plan,
-    Rate, ServerSetup, TargetPlan, Variant, WhenFull, Workload,
+use pushmark_measure::{
+    Books, Cost, Counters, Grade, Histogram, Histograms, Metric, Phase, TrialSummary, Verdict,
 };
+use pushmark_results::plan::{
+    Arrival, Axis, Cell, Comparison as Sign, Deadlines, Encoding, ExpectMetric, Expectation, Load, Messages,
+    Pattern, Plan, Rate, ServerSetup, TargetPlan, Variant, WhenFull, Workload,
+};
+use pushmark_results::run::{FORMAT_VERSION, Host, IntervalRow, Manifest, Run, RunStatus, TrialRecord};
 
 /// How one variant behaves.
 #[derive(Clone, Debug)]
@@ -71,21 +77,33 @@ pub(crate) const POLL: Behaviour = Behaviour {
 
 /// A run of these variants at these connection counts; more than one count makes a sweep.
 pub(crate) fn push_run(variants: &[Behaviour], connections: &[u32], repeats: u32) -> Run {
-    let mut run = empty_run("feed", "A feed pushes 10 events a second to its readers: who delivers sooner, and at what cost?", repeats);
+    let mut run = empty_run(
+        "feed",
+        "A feed pushes 10 events a second to its readers: who delivers sooner, and at what cost?",
+        repeats,
+    );
     let sweep = connections.len() > 1;
     run.manifest.plan.axis = sweep.then_some(Axis::Connections);
     for count in connections {
         for v in variants {
-            let id = if sweep { format!("{}-{}-c{count}", v.transport, v.carrier) } else { format!("{}-{}", v.transport, v.carrier) };
+            let id = if sweep {
+                format!("{}-{}-c{count}", v.transport, v.carrier)
+            } else {
+                format!("{}-{}", v.transport, v.carrier)
+            };
             let point = sweep.then_some(f64::from(*count));
-            run.manifest.plan.cells.push(cell(&id, v, *count, point, push(10, 200)));
+            run.manifest
+                .plan
+                .cells
+                .push(cell(&id, v, *count, point, push(10, 200)));
         }
     }
     let order: Vec<(u32, usize)> = run.manifest.plan.trials().collect();
     for (index, (repeat, cell_index)) in order.into_iter().enumerate() {
         let count = connections[cell_index / variants.len()];
         let behaviour = &variants[cell_index % variants.len()];
-        run.trials.push(trial(index as u32, repeat, cell_index, behaviour, count));
+        run.trials
+            .push(trial(index as u32, repeat, cell_index, behaviour, count));
     }
     run
 }
@@ -98,22 +116,39 @@ pub(crate) fn connect_run(variants: &[Behaviour], repeats: u32) -> Run {
     plan.question = "How long until a session is usable?".to_owned();
     plan.source = "question = \"How long until a session is usable?\"\n\n[workload]\nkind = \"connect\"\nrate = \"200/s\"\n".to_owned();
     for cell in &mut plan.cells {
-        cell.workload = Workload::Connect { rate: per_second(200) };
+        cell.workload = Workload::Connect {
+            rate: per_second(200),
+        };
     }
     for trial in &mut run.trials {
         let behaviour = &variants[trial.cell_index];
         let scale = repeat_scale(trial.repeat, behaviour.jitter);
         let mut histograms = Histograms::default();
-        histograms.insert(Metric::ConnectTime, spread_out(behaviour.p50_us * 0.4 * scale, 0.4, 1.8, 4000));
+        histograms.insert(
+            Metric::ConnectTime,
+            spread_out(behaviour.p50_us * 0.4 * scale, 0.4, 1.8, 4000),
+        );
         trial.histograms = histograms;
         for row in &mut trial.intervals {
-            *row = IntervalRow { index: row.index, phase: row.phase, start_s: row.start_s, length_s: row.length_s, attempted: 200, ..no_row() };
+            *row = IntervalRow {
+                index: row.index,
+                phase: row.phase,
+                start_s: row.start_s,
+                length_s: row.length_s,
+                attempted: 200,
+                ..no_row()
+            };
         }
         let summary = trial.summary.as_mut().unwrap();
         summary.expects_messages = false;
         summary.books = Books::default();
         summary.sessions_planned = 4000;
-        summary.counters = Counters { attempted: 4000, established: 4000, closed_by_us: 4000, ..Counters::default() };
+        summary.counters = Counters {
+            attempted: 4000,
+            established: 4000,
+            closed_by_us: 4000,
+            ..Counters::default()
+        };
     }
     run
 }
@@ -164,17 +199,34 @@ pub(crate) fn empty_run(name: &str, question: &str, repeats: u32) -> Run {
 }
 
 pub(crate) fn per_second(count: u64) -> Rate {
-    Rate { count, per: Duration::from_secs(1) }
+    Rate {
+        count,
+        per: Duration::from_secs(1),
+    }
 }
 
 pub(crate) fn push(rate: u64, payload_bytes: u32) -> Workload {
-    Workload::Push(Messages { rate: per_second(rate), pattern: Pattern::Uniform, payload_bytes, encoding: Encoding::Text })
+    Workload::Push(Messages {
+        rate: per_second(rate),
+        pattern: Pattern::Uniform,
+        payload_bytes,
+        encoding: Encoding::Text,
+    })
 }
 
-pub(crate) fn cell(id: &str, v: &Behaviour, connections: u32, point: Option<f64>, workload: Workload) -> Cell {
+pub(crate) fn cell(
+    id: &str,
+    v: &Behaviour,
+    connections: u32,
+    point: Option<f64>,
+    workload: Workload,
+) -> Cell {
     Cell {
         id: id.to_owned(),
-        variant: Variant { transport: v.transport.to_owned(), carrier: v.carrier.to_owned() },
+        variant: Variant {
+            transport: v.transport.to_owned(),
+            carrier: v.carrier.to_owned(),
+        },
         point,
         load: Load {
             connections,
@@ -185,9 +237,17 @@ pub(crate) fn cell(id: &str, v: &Behaviour, connections: u32, point: Option<f64>
             workers: None,
         },
         workload,
-        server: ServerSetup { threads: None, outbox_messages: 1024, when_full: WhenFull::DropOldest },
+        server: ServerSetup {
+            threads: None,
+            outbox_messages: 1024,
+            when_full: WhenFull::DropOldest,
+        },
         target: TargetPlan::Embedded,
-        deadlines: Deadlines { connect: Duration::from_secs(5), open: Duration::from_secs(5), close: Duration::from_secs(1) },
+        deadlines: Deadlines {
+            connect: Duration::from_secs(5),
+            open: Duration::from_secs(5),
+            close: Duration::from_secs(1),
+        },
     }
 }
 
@@ -207,9 +267,15 @@ fn trial(index: u32, repeat: u32, cell_index: usize, v: &Behaviour, connections:
     let send_delay = spread_out(18.0 * scale, 0.4, 1.5, 200);
     let send_p99 = send_delay.quantile(0.99);
     histograms.insert(Metric::Latency, latency);
-    histograms.insert(Metric::ServiceTime, spread_out(p50 - 20.0, v.sigma, v.tail, deliveries - v.lost));
+    histograms.insert(
+        Metric::ServiceTime,
+        spread_out(p50 - 20.0, v.sigma, v.tail, deliveries - v.lost),
+    );
     histograms.insert(Metric::SendDelay, send_delay);
-    histograms.insert(Metric::ConnectTime, spread_out(v.p50_us * 0.3 * scale, 0.5, 1.8, u64::from(connections)));
+    histograms.insert(
+        Metric::ConnectTime,
+        spread_out(v.p50_us * 0.3 * scale, 0.5, 1.8, u64::from(connections)),
+    );
     let cost = |us: f64, kib: f64| Cost {
         cpu_user_ns: Some((us * 0.4 * scale * deliveries as f64 * 1e3) as u64),
         cpu_system_ns: Some((us * 0.6 * scale * deliveries as f64 * 1e3) as u64),
@@ -228,7 +294,11 @@ fn trial(index: u32, repeat: u32, cell_index: usize, v: &Behaviour, connections:
             lost: v.lost,
             ..Books::default()
         },
-        counters: Counters { attempted: u64::from(connections), established: u64::from(connections), ..Counters::default() },
+        counters: Counters {
+            attempted: u64::from(connections),
+            established: u64::from(connections),
+            ..Counters::default()
+        },
         generator: cost(v.client_cpu_us, v.client_kib),
         server: cost(v.server_cpu_us, v.server_kib),
         latency_p99_ns: Some(p99),
@@ -236,8 +306,18 @@ fn trial(index: u32, repeat: u32, cell_index: usize, v: &Behaviour, connections:
         ..TrialSummary::default()
     };
     let verdict = Verdict::of(&summary);
-    let intervals = (0..27).map(|i| interval(i, repeat, v, p50, connections)).collect();
-    TrialRecord { index, repeat, cell_index, summary: Some(summary), verdict, intervals, histograms }
+    let intervals = (0..27)
+        .map(|i| interval(i, repeat, v, p50, connections))
+        .collect();
+    TrialRecord {
+        index,
+        repeat,
+        cell_index,
+        summary: Some(summary),
+        verdict,
+        intervals,
+        histograms,
+    }
 }
 
 fn interval(index: u32, repeat: u32, v: &Behaviour, p50_us: f64, connections: u32) -> IntervalRow {
@@ -248,8 +328,14 @@ fn interval(index: u32, repeat: u32, v: &Behaviour, p50_us: f64, connections: u3
         _ => Phase::Drain,
     };
     let wobble = 1.0 + 0.05 * f64::from((index * 7 + repeat * 13) % 11).sin() + 0.01 * f64::from(repeat);
-    let warm = if index < 4 { 1.5 - 0.12 * f64::from(index) } else { 1.0 };
-    let at = |factor: f64| Some((p50_us * 1e3 * factor * wobble * warm) as u64).filter(|_| index > 0 && index < 26);
+    let warm = if index < 4 {
+        1.5 - 0.12 * f64::from(index)
+    } else {
+        1.0
+    };
+    let at = |factor: f64| {
+        Some((p50_us * 1e3 * factor * wobble * warm) as u64).filter(|_| index > 0 && index < 26)
+    };
     let delivered = match index {
         0 => 0,
         1 => u64::from(connections) * 4,
@@ -304,11 +390,19 @@ fn spread_out(median_us: f64, sigma: f64, tail: f64, count: u64) -> Histogram {
     let mut left = count;
     // Three stretches, so that the tail has as many steps as the body.
     for (from, to) in [(0.0, 0.99), (0.99, 0.9999), (0.9999, 1.0)] {
-        let share = if to == 1.0 { left } else { (count as f64 * (to - from)).round() as u64 };
+        let share = if to == 1.0 {
+            left
+        } else {
+            (count as f64 * (to - from)).round() as u64
+        };
         let steps = share.min(300);
         for step in 0..steps {
             let q: f64 = from + (to - from) * (step as f64 + 0.5) / steps as f64;
-            let reach = if q > 0.99 { 1.0 + (tail - 1.0) * (-(1.0 - q).log10() - 2.0) / 2.5 } else { 1.0 };
+            let reach = if q > 0.99 {
+                1.0 + (tail - 1.0) * (-(1.0 - q).log10() - 2.0) / 2.5
+            } else {
+                1.0
+            };
             let ns = median_us * 1e3 * (sigma * probit(q)).exp() * reach;
             let n = share * (step + 1) / steps - share * step / steps;
             histogram.record_n(ns as u64, n);
@@ -327,7 +421,12 @@ fn probit(q: f64) -> f64 {
 }
 
 pub(crate) fn expect(metric: ExpectMetric, comparison: Sign, limit: f64, text: &str) -> Expectation {
-    Expectation { metric, comparison, limit, text: text.to_owned() }
+    Expectation {
+        metric,
+        comparison,
+        limit,
+        text: text.to_owned(),
+    }
 }
 
 /// All well, with thresholds.
@@ -343,7 +442,19 @@ pub(crate) fn well() -> Run {
 
 /// Two variants within each other's noise.
 pub(crate) fn no_winner() -> Run {
-    push_run(&[WS, Behaviour { p50_us: 1215.0, server_cpu_us: 4.62, jitter: 0.05, ..SSE }], &[1000], 3)
+    push_run(
+        &[
+            WS,
+            Behaviour {
+                p50_us: 1215.0,
+                server_cpu_us: 4.62,
+                jitter: 0.05,
+                ..SSE
+            },
+        ],
+        &[1000],
+        3,
+    )
 }
 
 /// One variant loses messages.
@@ -356,8 +467,14 @@ pub(crate) fn invalid() -> Run {
     let mut run = push_run(&[WS, SSE, POLL], &[1000], 3);
     for trial in &mut run.trials {
         match (trial.cell_index, trial.repeat) {
-            (1, 1) => trial.verdict.add(Grade::Suspect, "the load generator's workers were 94 % busy: latency may be their own"),
-            (2, _) => trial.verdict.add(Grade::Invalid, "the books do not balance: expected 200000 is not delivered 199977 + lost 0"),
+            (1, 1) => trial.verdict.add(
+                Grade::Suspect,
+                "the load generator's workers were 94 % busy: latency may be their own",
+            ),
+            (2, _) => trial.verdict.add(
+                Grade::Invalid,
+                "the books do not balance: expected 200000 is not delivered 199977 + lost 0",
+            ),
             _ => (),
         }
     }
@@ -380,7 +497,18 @@ pub(crate) fn partial() -> Run {
 
 /// Four points, two variants.
 pub(crate) fn sweep() -> Run {
-    let mut run = push_run(&[WS, Behaviour { p50_us: 1260.0, jitter: 0.04, ..SSE }], &[100, 1000, 5000, 10_000], 3);
+    let mut run = push_run(
+        &[
+            WS,
+            Behaviour {
+                p50_us: 1260.0,
+                jitter: 0.04,
+                ..SSE
+            },
+        ],
+        &[100, 1000, 5000, 10_000],
+        3,
+    );
     run.manifest.plan.name = "fan-out".to_owned();
     run.manifest.plan.question = "How many readers can one feed have before it is late?".to_owned();
     run
@@ -453,7 +581,10 @@ pub(crate) fn all() -> Vec<(&'static str, Run)> {
 }
 
 /// The same as [`WS`] in all but its name.
-pub(crate) const WS_TWIN: Behaviour = Behaviour { transport: "sse", ..WS };
+pub(crate) const WS_TWIN: Behaviour = Behaviour {
+    transport: "sse",
+    ..WS
+};
 
 /// A sweep whose winner changes with the load.
 pub(crate) fn sweep_mixed() -> Run {
@@ -468,7 +599,16 @@ pub(crate) fn sweep_mixed() -> Run {
 /// Three transports over three carriers.
 pub(crate) fn many() -> Run {
     let over = |carrier: &'static str, factor: f64| {
-        [WS, SSE, POLL].map(|v| Behaviour { carrier, p50_us: v.p50_us * factor, server_cpu_us: v.server_cpu_us * factor, ..v })
+        [WS, SSE, POLL].map(|v| Behaviour {
+            carrier,
+            p50_us: v.p50_us * factor,
+            server_cpu_us: v.server_cpu_us * factor,
+            ..v
+        })
     };
-    push_run(&[over("h1", 1.0), over("h2c", 1.3), over("h1+tls", 1.2)].concat(), &[1000], 3)
+    push_run(
+        &[over("h1", 1.0), over("h2c", 1.3), over("h1+tls", 1.2)].concat(),
+        &[1000],
+        3,
+    )
 }

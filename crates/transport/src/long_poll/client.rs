@@ -75,11 +75,7 @@ impl Connector for LongPollConnector {
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
         let mut connection = Driven::over(stream, target).await?;
-        let request = connection.request(
-            Method::GET,
-            Uri::from_static(LongPollServer::PATH),
-            Bytes::new(),
-        );
+        let request = connection.request(Method::GET, Uri::from_static(LongPollServer::PATH), Bytes::new());
         let exchange = connection.exchange(Step::Open, request, MOST_PLAIN_BYTES);
         let (head, _) = tokio::time::timeout(target.open_deadline, exchange)
             .await
@@ -119,7 +115,9 @@ impl Connector for LongPollConnector {
 }
 
 fn cursor_of(step: Step, headers: &HeaderMap) -> Result<u64, TransportError> {
-    let cursor = headers.get(CURSOR_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
+    let cursor = headers
+        .get(CURSOR_HEADER)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
     cursor.ok_or_else(|| {
         TransportError::new(
             step,
@@ -161,6 +159,10 @@ impl LongPollTx {
         let (head, _) = connection
             .exchange(Step::Close, request, MOST_PLAIN_BYTES)
             .await?;
+        if matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE) {
+            let words = "the server had ended the session already";
+            return Err(TransportError::new(Step::Close, ErrorClass::Closed, words));
+        }
         expect_status(Step::Close, head.status, StatusCode::NO_CONTENT)
     }
 }
@@ -198,11 +200,7 @@ impl LongPollRx {
         }
     }
 
-    fn poll<I: Inbox>(
-        &mut self,
-        inbox: &mut I,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<usize, TransportError>> {
+    fn poll<I: Inbox>(&mut self, inbox: &mut I, cx: &mut Context<'_>) -> Poll<Result<usize, TransportError>> {
         loop {
             if let Some(end) = &self.end {
                 return Poll::Ready(end.clone().map(|()| 0));

@@ -60,7 +60,9 @@ pub fn take<'a>(body: &mut &'a [u8], most_bytes: usize) -> Option<Result<(Kind, 
 }
 
 fn split(body: &[u8], most_bytes: usize) -> Result<(Kind, &[u8], &[u8]), BadRecord> {
-    let (header, rest) = body.split_first_chunk::<HEADER_BYTES>().ok_or(BadRecord::Incomplete)?;
+    let (header, rest) = body
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or(BadRecord::Incomplete)?;
     let [kind, length @ ..] = *header;
     let kind = match kind {
         b't' => Kind::Text,
@@ -92,7 +94,10 @@ mod tests {
         let body: Vec<u8> = messages.iter().flat_map(encode).collect();
         let mut rest = &body[..];
         for message in &messages {
-            assert_eq!(take(&mut rest, 256), Some(Ok((message.kind, &message.payload[..]))));
+            assert_eq!(
+                take(&mut rest, 256),
+                Some(Ok((message.kind, &message.payload[..])))
+            );
         }
         assert_eq!(take(&mut rest, 256), None);
     }

@@ -69,12 +69,7 @@ fn session_of<H: Host>(uri: &Uri, host: &Arc<H>) -> Result<Arc<Session>, Box<Ser
     let id = query(uri, "session").and_then(|id| id.parse().ok());
     id.and_then(|id| host.find(id))
         .filter(|session| session.transport == row_of_path(LongPollServer::PATH))
-        .ok_or_else(|| {
-            Box::new(refusal(
-                StatusCode::NOT_FOUND,
-                "no such session, or it has ended",
-            ))
-        })
+        .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such session, or it has ended")))
 }
 
 fn close<H: Host>(uri: &Uri, host: &Arc<H>) -> ServerResponse<H> {
@@ -129,7 +124,11 @@ async fn poll<H: Host>(uri: &Uri, host: &Arc<H>) -> ServerResponse<H> {
         }
         Found::Ended => {
             let overflowed = session.outbox.has_overflowed();
-            let reason = if overflowed { CloseReason::SlowReader } else { CloseReason::Server };
+            let reason = if overflowed {
+                CloseReason::SlowReader
+            } else {
+                CloseReason::Server
+            };
             presence::end(&session, &**host, reason);
             refusal(StatusCode::GONE, "the session has ended")
         }

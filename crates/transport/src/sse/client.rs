@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode, Uri};
 use pushmark_measure::{Nanos, clock};
 
@@ -21,6 +21,8 @@ use crate::sse::writer::{self, BINARY_TYPE, TEXT_TYPE};
 use crate::tcp;
 
 const EVENT_STREAM: &str = "text/event-stream";
+/// The content coding of a body that is as it is (RFC 9110, section 8.4.1 and 12.5.3).
+const IDENTITY: &str = "identity";
 /// Lines up to this length are always read: comments, ids and types do not count as payload.
 const LEAST_LINE_BYTES: usize = 64 * 1024;
 
@@ -99,9 +101,14 @@ impl Connector for SseConnector {
 }
 
 async fn open(mut connection: Driven, target: &Target) -> Result<(Stream, HeaderMap), TransportError> {
-    let mut request = connection.request(Method::GET, Uri::from_static(SseServer::PATH), bytes::Bytes::new());
+    let mut request = connection.request(
+        Method::GET,
+        Uri::from_static(SseServer::PATH),
+        bytes::Bytes::new(),
+    );
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let (head, body) = connection.ask(Step::Open, request).await?.into_parts();
     expect_status(Step::Open, head.status, StatusCode::OK)?;
@@ -111,6 +118,11 @@ async fn open(mut connection: Driven, target: &Target) -> Result<(Stream, Header
             "the content type is {:?} where {EVENT_STREAM} was needed",
             String::from_utf8_lossy(media_type)
         );
+        return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
+    }
+    if let Some(coding) = head.headers.get(CONTENT_ENCODING).filter(|c| *c != IDENTITY) {
+        // Bytes that are not text would be read as a stream without events.
+        let words = format!("the content coding is {coding:?}, which was not asked for");
         return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
     }
     let stream = Stream {
@@ -158,11 +170,7 @@ impl Down {
         }
     }
 
-    fn poll<I: Inbox>(
-        &mut self,
-        inbox: &mut I,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<usize, TransportError>> {
+    fn poll<I: Inbox>(&mut self, inbox: &mut I, cx: &mut Context<'_>) -> Poll<Result<usize, TransportError>> {
         let stream = match &mut self.state {
             State::Open(stream) => stream,
             State::Ended(how) => return Poll::Ready(how.clone().map(|()| 0)),

@@ -222,7 +222,11 @@ impl Parser {
         if let Some(data) = data {
             let event_type = String::from_utf8_lossy(&self.event_type);
             on.event(Event {
-                event_type: if event_type.is_empty() { DEFAULT_TYPE } else { &event_type },
+                event_type: if event_type.is_empty() {
+                    DEFAULT_TYPE
+                } else {
+                    &event_type
+                },
                 // Lines are cut at ASCII bytes, so decoding the data alone is decoding the stream.
                 data: &String::from_utf8_lossy(data),
                 last_event_id: &self.last_event_id,

@@ -71,7 +71,11 @@ fn read_all_ways(stream: &[u8]) -> (Told, String) {
 fn check(cases: &[(&[u8], &[&str])]) {
     for (stream, wanted) in cases {
         let (told, _) = read_all_ways(stream);
-        let events: Vec<_> = told.events.iter().map(|(t, d, i)| format!("{t}|{d}|{i}")).collect();
+        let events: Vec<_> = told
+            .events
+            .iter()
+            .map(|(t, d, i)| format!("{t}|{d}|{i}"))
+            .collect();
         assert_eq!(events, *wanted, "{:?}", stream.escape_ascii().to_string());
     }
 }
@@ -82,13 +86,22 @@ fn line_ends() {
         (b"data: lf\n\n", &["message|lf|"]),
         (b"data: cr\r\r", &["message|cr|"]),
         (b"data: crlf\r\n\r\n", &["message|crlf|"]),
-        (b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\r", &["message|a|", "message|b|", "message|c|"]),
+        (
+            b"data: a\r\n\ndata: b\n\r\ndata: c\r\n\r",
+            &["message|a|", "message|b|", "message|c|"],
+        ),
         // CR LF is one line end, LF CR is two.
         (b"data: a\n\rdata: b\r\n\r\n", &["message|a|", "message|b|"]),
         (b"data: a\r\ndata: b\r\n\n", &["message|a\nb|"]),
         // A vertical tab, a form feed and a line separator end nothing.
-        (b"data: a\x0Bb\x0Cc\xE2\x80\xA8d\n\n", &["message|a\u{B}b\u{C}c\u{2028}d|"]),
-        (b"\n\r\n\r\r\n\ndata: after blanks\n\n", &["message|after blanks|"]),
+        (
+            b"data: a\x0Bb\x0Cc\xE2\x80\xA8d\n\n",
+            &["message|a\u{B}b\u{C}c\u{2028}d|"],
+        ),
+        (
+            b"\n\r\n\r\r\n\ndata: after blanks\n\n",
+            &["message|after blanks|"],
+        ),
         (b"", &[]),
         (b"\n\n\n", &[]),
     ]);
@@ -100,7 +113,10 @@ fn byte_order_mark() {
         (b"\xEF\xBB\xBFdata: one\n\n", &["message|one|"]),
         // Only one, and only at the start; elsewhere it belongs to the field's name or value.
         (b"\xEF\xBB\xBF\xEF\xBB\xBFdata: two\n\n", &[]),
-        (b"data: x\n\n\xEF\xBB\xBFdata: y\n\ndata: z\n\n", &["message|x|", "message|z|"]),
+        (
+            b"data: x\n\n\xEF\xBB\xBFdata: y\n\ndata: z\n\n",
+            &["message|x|", "message|z|"],
+        ),
         (b"\n\xEF\xBB\xBFdata: late\n\n", &[]),
         (b"data: \xEF\xBB\xBFkept\n\n", &["message|\u{FEFF}kept|"]),
         (b"\xEF\xBB\xBF\n\ndata: a\n\n", &["message|a|"]),
@@ -163,10 +179,16 @@ fn ids_last() {
     check(&[
         (b"id: 1\ndata: a\n\ndata: b\n\n", &["message|a|1", "message|b|1"]),
         (b"data: a\nid: 1\n\n", &["message|a|1"]),
-        (b"id: 1\ndata: a\n\nid\ndata: b\n\n", &["message|a|1", "message|b|"]),
+        (
+            b"id: 1\ndata: a\n\nid\ndata: b\n\n",
+            &["message|a|1", "message|b|"],
+        ),
         (b"id: 1\nid: 2\ndata: a\n\n", &["message|a|2"]),
         (b"id: 1\n\ndata: a\n\n", &["message|a|1"]),
-        (b"id: 1\ndata: a\n\nid: 2\0\ndata: b\n\n", &["message|a|1", "message|b|1"]),
+        (
+            b"id: 1\ndata: a\n\nid: 2\0\ndata: b\n\n",
+            &["message|a|1", "message|b|1"],
+        ),
         (b"id: 1\nid: \0\ndata: a\n\n", &["message|a|1"]),
         (b"id: \xE2\x82\xAC 5\ndata: a\n\n", &["message|a|\u{20ac} 5"]),
         (b"id:  1\ndata: a\n\n", &["message|a| 1"]),
@@ -213,8 +235,14 @@ fn bytes_that_are_not_utf_8_are_replaced() {
         (b"data: \xFF\n\n", &["message|\u{FFFD}|"]),
         (b"data: a\xE2\x82\n\n", &["message|a\u{FFFD}|"]),
         // A sequence that a line end cuts does not go on in the next line.
-        (b"data: \xE2\x82\ndata: \xAC\n\n", &["message|\u{FFFD}\n\u{FFFD}|"]),
-        (b"data: \xC0\xAF\xED\xA0\x80\n\n", &["message|\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}|"]),
+        (
+            b"data: \xE2\x82\ndata: \xAC\n\n",
+            &["message|\u{FFFD}\n\u{FFFD}|"],
+        ),
+        (
+            b"data: \xC0\xAF\xED\xA0\x80\n\n",
+            &["message|\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}|"],
+        ),
         (b"event: \xFF\nid: \xFE\ndata: a\n\n", &["\u{FFFD}|a|\u{FFFD}"]),
         (b"data: \xF0\x9F\x98\x80\n\n", &["message|\u{1F600}|"]),
     ]);
@@ -232,8 +260,16 @@ fn lines_and_events_are_bounded() {
         (b"data:1234\ndata:1234\n\n", Ok(()), 1),
         (b"data:1234\ndata:12345\n\n", Ok(()), 1),
         (b"data:1234\ndata:12345\ndata:1\n\n", too_large, 0),
-        (b"data\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\n\n", Ok(()), 1),
-        (b"data: a\n\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\n\n", too_large, 1),
+        (
+            b"data\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\n\n",
+            Ok(()),
+            1,
+        ),
+        (
+            b"data: a\n\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\ndata\n\n",
+            too_large,
+            1,
+        ),
     ] {
         for size in [1, 2, 3, 5, 8, 100] {
             let (told, _, got) = read(stream, &[size], 10);
@@ -248,7 +284,10 @@ fn lines_and_events_are_bounded() {
     let mut parser = Parser::new(10);
     let mut told = Told::default();
     assert!(parser.feed(b"data: 12345\n\n", &mut told).is_err());
-    assert!(parser.feed(b"data: a\n\n", &mut told).is_err(), "a failed stream cannot be read on");
+    assert!(
+        parser.feed(b"data: a\n\n", &mut told).is_err(),
+        "a failed stream cannot be read on"
+    );
     assert_eq!(told, Told::default());
 }
 

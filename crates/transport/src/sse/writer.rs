@@ -15,7 +15,10 @@ pub const TEXT_TYPE: &str = "b64t";
 /// The longest line, or data, that [`encode`] makes of a message of at most `payload_bytes`.
 pub const fn encoded_bytes(payload_bytes: usize) -> usize {
     const FIELD_NAME: usize = 16;
-    payload_bytes.div_ceil(3).saturating_mul(4).saturating_add(FIELD_NAME)
+    payload_bytes
+        .div_ceil(3)
+        .saturating_mul(4)
+        .saturating_add(FIELD_NAME)
 }
 
 /// The event that carries `message`.

@@ -1,12 +1,15 @@
 //! WebSocket, client half.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::{Sink, Stream};
 use pushmark_measure::clock;
+use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
@@ -31,7 +34,13 @@ pub struct WsRx {
     socket: Shared,
     /// How the session ended: kept, since the library tells an error once and calls it a clean end after that.
     end: Option<Result<(), TransportError>>,
+    /// The peer's close frame has come: how long it may still take to close the connection.
+    closing: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a peer that has sent its close frame may leave the connection open (RFC 6455, section 7.1.1: the client
+/// should wait for the server to close it, and need not).
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 impl Connector for WsConnector {
     type Tx = WsTx;
@@ -62,6 +71,7 @@ impl Connector for WsConnector {
             rx: WsRx {
                 socket: shared,
                 end: None,
+                closing: None,
             },
             times,
         })
@@ -71,9 +81,9 @@ impl Connector for WsConnector {
 fn with<T>(
     shared: &Shared,
     cx: &mut Context<'_>,
-    poll: impl FnOnce(std::pin::Pin<&mut WebSocketStream<Stamped>>, &mut Context<'_>) -> Poll<T>,
+    poll: impl FnOnce(Pin<&mut WebSocketStream<Stamped>>, &mut Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
-    poll(std::pin::Pin::new(&mut *shared.borrow_mut()), cx)
+    poll(Pin::new(&mut *shared.borrow_mut()), cx)
 }
 
 impl WsTx {
@@ -81,7 +91,7 @@ impl WsTx {
         poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_ready(cx)))
             .await
             .map_err(|e| class_of(step, e))?;
-        std::pin::Pin::new(&mut *self.0.borrow_mut())
+        Pin::new(&mut *self.0.borrow_mut())
             .start_send(message)
             .map_err(|e| class_of(step, e))?;
         poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_flush(cx)))
@@ -121,7 +131,14 @@ impl Rx for WsRx {
             loop {
                 let next = match with(&self.socket, cx, |s, cx| s.poll_next(cx)) {
                     Poll::Pending if count > 0 => return Poll::Ready(Ok(count)),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        if let Some(deadline) = &mut self.closing {
+                            ready!(deadline.as_mut().poll(cx));
+                            self.end = Some(Ok(()));
+                            return Poll::Ready(Ok(0));
+                        }
+                        return Poll::Pending;
+                    }
                     Poll::Ready(next) => next,
                 };
                 // What one read brought has one arrival time; what a later read of this wake-up brought, its own.
@@ -137,7 +154,12 @@ impl Rx for WsRx {
                         count += 1;
                         continue;
                     }
-                    // Pings are answered by the library; a close frame is followed by the end of the stream.
+                    // Answered by the library and followed by the end of the stream.
+                    Some(Ok(tungstenite::Message::Close(_))) => {
+                        self.closing = Some(Box::pin(tokio::time::sleep(CLOSE_DEADLINE)));
+                        continue;
+                    }
+                    // Pings are answered by the library.
                     Some(Ok(_)) => continue,
                     None
                     | Some(Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed)) => {

@@ -14,16 +14,16 @@ use pushmark_transport::{
 use crate::host::{Config, TestHost, serve};
 
 /// Far more than any test needs: only what hangs runs into it.
-const TEST_DEADLINE: Duration = Duration::from_secs(60);
+const TEST_DEADLINE: Duration = Duration::from_secs(180);
 
 /// A test of one row, generic over its connector.
-pub trait Case: Copy + 'static {
+pub(crate) trait Case: Copy + 'static {
     fn run<C: Connector>(self, connector: C, fixture: Fixture) -> impl Future<Output = ()>;
 }
 
 /// Defines a test that is run for every row of the registry and each of its carriers.
 macro_rules! for_every_transport {
-    ($(#[$attribute:meta])* $name:ident, $config:expr, |$connector:ident, $fixture:ident| $body:block) => {
+    ($(#[$attribute:meta])* $name:ident, $config:expr, |$connector:ident, $fixture:pat_param| $body:block) => {
         $(#[$attribute])*
         #[test]
         fn $name() {
@@ -42,15 +42,24 @@ macro_rules! for_every_transport {
 }
 pub(crate) use for_every_transport;
 
-/// Runs `case` for every row and carrier.
-pub fn run(name: &str, case: impl Case, config: Config) {
+/// Runs `case` for every row and carrier, client and server on one thread.
+pub(crate) fn run(name: &str, case: impl Case, config: Config) {
+    run_rows(name, case, config, false);
+}
+
+/// The same with the server on a thread of its own.
+pub(crate) fn run_threaded(name: &str, case: impl Case, config: Config) {
+    run_rows(name, case, config, true);
+}
+
+fn run_rows(name: &str, case: impl Case, config: Config, threaded: bool) {
     struct Task<T>(T, Fixture, tokio::task::LocalSet, tokio::runtime::Runtime);
     impl<T: Case> WithConnector for Task<T> {
         type Output = ();
         fn with<C: Connector>(self, connector: C) {
             let Task(case, fixture, local, runtime) = self;
             let peer = fixture.peer.clone();
-            let run = tokio::time::timeout(TEST_DEADLINE, case.run(connector, fixture));
+            let run = async { tokio::time::timeout(TEST_DEADLINE, case.run(connector, fixture)).await };
             local
                 .block_on(&runtime, run)
                 .expect("the test took longer than its deadline");
@@ -64,7 +73,7 @@ pub fn run(name: &str, case: impl Case, config: Config) {
             // Shown when the test fails.
             eprintln!("{name}: {} over {carrier}", row.name);
             let (local, runtime) = (tokio::task::LocalSet::new(), runtime());
-            let fixture = local.block_on(&runtime, Fixture::new(row, config));
+            let fixture = local.block_on(&runtime, Fixture::new(row, config, threaded));
             let task = Task(case, fixture, local, runtime);
             assert!(registry::with_connector(row.name, task).is_ok());
         }
@@ -72,7 +81,7 @@ pub fn run(name: &str, case: impl Case, config: Config) {
 }
 
 /// Runs a test that is about one transport.
-pub fn run_alone<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+pub(crate) fn run_alone<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
     let test = async { tokio::time::timeout(TEST_DEADLINE, test()).await };
     tokio::task::LocalSet::new()
         .block_on(&runtime(), test)
@@ -88,20 +97,20 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// The other side of a row's sessions.
 #[derive(Clone)]
-pub enum Peer {
+pub(crate) enum Peer {
     InProcess(null::Peer),
     Server(Arc<TestHost>),
 }
 
 /// A row under test, with its peer.
-pub struct Fixture {
-    pub row: &'static Row,
-    pub target: Target,
-    pub peer: Peer,
+pub(crate) struct Fixture {
+    pub(crate) row: &'static Row,
+    pub(crate) target: Target,
+    pub(crate) peer: Peer,
 }
 
 /// A target that sends and takes messages up to a mebibyte.
-pub fn target(address: SocketAddr) -> Target {
+pub(crate) fn target(address: SocketAddr) -> Target {
     Target {
         address,
         sends: true,
@@ -113,7 +122,7 @@ pub fn target(address: SocketAddr) -> Target {
 }
 
 impl Fixture {
-    async fn new(row: &'static Row, config: Config) -> Self {
+    async fn new(row: &'static Row, config: Config, threaded: bool) -> Self {
         if row.in_process {
             let peer = null::Peer::default();
             let mut target = target(([127, 0, 0, 1], 0).into());
@@ -122,31 +131,36 @@ impl Fixture {
             return Self { row, target, peer };
         }
         let host = TestHost::new(config);
-        let target = target(serve(host.clone()).await);
+        let address = if threaded {
+            serve_on_a_thread(host.clone())
+        } else {
+            serve(host.clone()).await
+        };
+        let target = target(address);
         let peer = Peer::Server(host);
         Self { row, target, peer }
     }
 
     /// The host; `None` for a row without a server, to which a test about servers does not apply.
-    pub fn host(&self) -> Option<Arc<TestHost>> {
+    pub(crate) fn host(&self) -> Option<Arc<TestHost>> {
         match &self.peer {
             Peer::InProcess(_) => None,
             Peer::Server(host) => Some(host.clone()),
         }
     }
 
-    pub async fn connect<C: Connector>(&self, connector: &C) -> Connected<C::Tx, C::Rx> {
+    pub(crate) async fn connect<C: Connector>(&self, connector: &C) -> Connected<C::Tx, C::Rx> {
         connector.connect(&self.target).await.unwrap()
     }
 
-    pub fn publish(&self, message: &Message) {
+    pub(crate) fn publish(&self, message: &Message) {
         match &self.peer {
             Peer::InProcess(peer) => drop(peer.publish(message)),
             Peer::Server(host) => host.publish(message),
         }
     }
 
-    pub fn close_all(&self) {
+    pub(crate) fn close_all(&self) {
         match &self.peer {
             Peer::InProcess(peer) => peer.close_all(),
             Peer::Server(host) => host.close_all(),
@@ -154,7 +168,7 @@ impl Fixture {
     }
 
     /// Waits until the server has closed a session, once, and for that reason.
-    pub async fn closed(&self, reason: CloseReason) {
+    pub(crate) async fn closed(&self, reason: CloseReason) {
         let Some(host) = self.host() else { return };
         until(|| !host.closed().is_empty()).await;
         settle().await;
@@ -162,20 +176,36 @@ impl Fixture {
     }
 
     /// How the server sees a client that has closed its session.
-    pub fn reason_of_client_close(&self) -> CloseReason {
-        if self.row.orderly_close { CloseReason::Client } else { CloseReason::EndedEarly }
+    pub(crate) fn reason_of_client_close(&self) -> CloseReason {
+        if self.row.orderly_close {
+            CloseReason::Client
+        } else {
+            CloseReason::EndedEarly
+        }
     }
 }
 
+/// Serves `host` on a thread that ends with the tests.
+fn serve_on_a_thread(host: Arc<TestHost>) -> SocketAddr {
+    let (tell, address) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        tokio::task::LocalSet::new().block_on(&runtime(), async {
+            tell.send(serve(host).await).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    address.recv().unwrap()
+}
+
 /// Waits until `condition` holds; the test's deadline is the only limit.
-pub async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     while !condition() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
 /// Lets every task of this thread do what it can do now.
-pub async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
@@ -183,20 +213,24 @@ pub async fn settle() {
 }
 
 /// The next `count` messages.
-pub async fn receive<R: Rx>(rx: &mut R, count: usize) -> Vec<Message> {
+pub(crate) async fn receive<R: Rx>(rx: &mut R, count: usize) -> Vec<Message> {
     let mut inbox = Collected::default();
     while inbox.0.len() < count {
         let before = inbox.0.len();
         let n = rx.recv(&mut inbox).await.unwrap();
         assert!(n > 0, "closed after {} of {count} messages", inbox.0.len());
-        assert_eq!(inbox.0.len() - before, n, "recv must return how many it delivered");
+        assert_eq!(
+            inbox.0.len() - before,
+            n,
+            "recv must return how many it delivered"
+        );
     }
     assert_eq!(inbox.0.len(), count, "more messages than were sent");
     inbox.0.into_iter().map(|(_, message)| message).collect()
 }
 
 /// Everything up to the end, and how it ended.
-pub async fn receive_to_end<R: Rx>(rx: &mut R) -> (Vec<Message>, Result<(), TransportError>) {
+pub(crate) async fn receive_to_end<R: Rx>(rx: &mut R) -> (Vec<Message>, Result<(), TransportError>) {
     let mut inbox = Collected::default();
     let end = loop {
         match rx.recv(&mut inbox).await {
@@ -207,24 +241,30 @@ pub async fn receive_to_end<R: Rx>(rx: &mut R) -> (Vec<Message>, Result<(), Tran
     };
     // An end stays what it was.
     let again = rx.recv(&mut inbox).await;
-    assert_eq!(again.as_ref().map_err(|e| e.class).err(), end.as_ref().map_err(|e| e.class).err());
+    assert_eq!(
+        again.as_ref().map_err(|e| e.class).err(),
+        end.as_ref().map_err(|e| e.class).err()
+    );
     assert!(!matches!(again, Ok(1..)), "messages after the end");
     (inbox.0.into_iter().map(|(_, message)| message).collect(), end)
 }
 
 /// Panics unless the connection was lost.
-pub fn assert_lost(end: Result<(), TransportError>) {
+pub(crate) fn assert_lost(end: Result<(), TransportError>) {
     let class = end.expect_err("a lost connection is no clean end").class;
-    assert!(matches!(class, ErrorClass::EndedEarly | ErrorClass::Reset), "{class}");
+    assert!(
+        matches!(class, ErrorClass::EndedEarly | ErrorClass::Reset),
+        "{class}"
+    );
 }
 
 /// A text message that is a number.
-pub fn numbered(number: usize) -> Message {
+pub(crate) fn numbered(number: usize) -> Message {
     Message::text(number.to_string())
 }
 
 /// The numbers that [`numbered`] messages start with.
-pub fn numbers(messages: &[Message]) -> Vec<usize> {
+pub(crate) fn numbers(messages: &[Message]) -> Vec<usize> {
     let number = |m: &Message| {
         assert_eq!(m.kind, Kind::Text);
         let text = std::str::from_utf8(&m.payload).unwrap();

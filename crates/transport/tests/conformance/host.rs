@@ -19,14 +19,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// How a test's host behaves.
 #[derive(Clone, Copy, Debug)]
-pub struct Config {
-    pub echo: bool,
-    pub outbox_messages: usize,
-    pub when_full: WhenFull,
-    pub max_sessions: usize,
-    pub max_message_bytes: usize,
-    pub poll_deadline: Duration,
-    pub absence_deadline: Duration,
+pub(crate) struct Config {
+    pub(crate) echo: bool,
+    pub(crate) outbox_messages: usize,
+    pub(crate) when_full: WhenFull,
+    pub(crate) max_sessions: usize,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) poll_deadline: Duration,
+    pub(crate) absence_deadline: Duration,
 }
 
 impl Default for Config {
@@ -44,23 +44,23 @@ impl Default for Config {
 }
 
 /// What happened to one session.
-pub struct Record {
-    pub session: Arc<Session>,
-    pub received: Vec<Message>,
-    pub closed: Vec<CloseReason>,
-    pub offered: usize,
-    pub dropped: usize,
-    pub written: usize,
+pub(crate) struct Record {
+    pub(crate) session: Arc<Session>,
+    pub(crate) received: Vec<Message>,
+    pub(crate) closed: Vec<CloseReason>,
+    pub(crate) offered: usize,
+    pub(crate) dropped: usize,
+    pub(crate) written: usize,
     undelivered: usize,
 }
 
-pub struct TestHost {
+pub(crate) struct TestHost {
     config: Config,
     sessions: Mutex<HashMap<SessionId, Record>>,
 }
 
 impl TestHost {
-    pub fn new(config: Config) -> Arc<Self> {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
             config,
             sessions: Mutex::default(),
@@ -68,7 +68,7 @@ impl TestHost {
     }
 
     /// Reads the record of every session, in the order of their opening.
-    pub fn records<T>(&self, read: impl FnMut(&Record) -> T) -> Vec<T> {
+    pub(crate) fn records<T>(&self, read: impl FnMut(&Record) -> T) -> Vec<T> {
         let sessions = self.sessions.lock().unwrap();
         let mut records: Vec<_> = sessions.values().collect();
         records.sort_by_key(|r| r.session.id);
@@ -76,26 +76,26 @@ impl TestHost {
     }
 
     /// Gives `message` to every open session.
-    pub fn publish(&self, message: &Message) {
+    pub(crate) fn publish(&self, message: &Message) {
         for record in self.sessions.lock().unwrap().values_mut() {
             record.push(message);
         }
     }
 
     /// Ends every session from the server's side.
-    pub fn close_all(&self) {
+    pub(crate) fn close_all(&self) {
         for record in self.sessions.lock().unwrap().values() {
             record.session.outbox.close();
         }
     }
 
     /// Why sessions were closed, all of them.
-    pub fn closed(&self) -> Vec<CloseReason> {
+    pub(crate) fn closed(&self) -> Vec<CloseReason> {
         self.records(|r| r.closed.clone()).concat()
     }
 
     /// Panics unless every session was closed at most once and all its messages are accounted for.
-    pub fn check_books(&self) {
+    pub(crate) fn check_books(&self) {
         for balanced in self.records(Record::is_balanced) {
             balanced.unwrap();
         }
@@ -165,7 +165,12 @@ impl Host for TestHost {
     }
 
     fn written(&self, session: &Session, _sent: Nanos) {
-        self.sessions.lock().unwrap().get_mut(&session.id).unwrap().written += 1;
+        self.sessions
+            .lock()
+            .unwrap()
+            .get_mut(&session.id)
+            .unwrap()
+            .written += 1;
     }
 
     fn closed(&self, session: &Arc<Session>, reason: CloseReason) {
@@ -189,7 +194,7 @@ impl Host for TestHost {
 }
 
 /// Serves `host` on this thread's local set; gives the address.
-pub async fn serve(host: Arc<TestHost>) -> SocketAddr {
+pub(crate) async fn serve(host: Arc<TestHost>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::task::spawn_local(async move {

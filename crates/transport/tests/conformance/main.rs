@@ -21,6 +21,7 @@ mod host;
 mod limits;
 mod long_poll;
 mod relay;
+mod script;
 mod sse;
 mod truncation;
 mod ws;

@@ -20,42 +20,42 @@ enum Phase {
 
 /// What happens to bytes on their way down, counted over all connections.
 #[derive(Clone, Copy)]
-pub struct Plan {
-    /// One byte at a time, both ways.
-    pub drip: bool,
+pub(crate) struct Plan {
     /// Everything is cut after so many bytes.
-    pub most_bytes_down: usize,
+    pub(crate) most_bytes_down: usize,
     /// The byte at this place has its bits turned around by this mask.
-    pub flip: Option<(usize, u8)>,
+    pub(crate) flip: Option<(usize, u8)>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
         Self {
-            drip: false,
             most_bytes_down: usize::MAX,
             flip: None,
         }
     }
 }
 
-pub struct Relay {
-    pub address: SocketAddr,
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
     phase: watch::Sender<Phase>,
     down: Rc<Cell<usize>>,
+    drip: Rc<Cell<bool>>,
 }
 
 impl Relay {
     /// Relays to `server`.
-    pub async fn start(server: SocketAddr, plan: Plan) -> Self {
+    pub(crate) async fn start(server: SocketAddr, plan: Plan) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let phase = watch::Sender::new(Phase::Open);
         let down = Rc::new(Cell::new(0));
+        let drip = Rc::new(Cell::new(false));
         let relay = Self {
             address,
             phase: phase.clone(),
             down: down.clone(),
+            drip: drip.clone(),
         };
         tokio::task::spawn_local(async move {
             loop {
@@ -65,8 +65,15 @@ impl Relay {
                 server.set_nodelay(true).unwrap();
                 let (client_read, client_write) = client.into_split();
                 let (server_read, server_write) = server.into_split();
-                tokio::task::spawn_local(up(client_read, server_write, phase.subscribe(), plan));
-                let way_down = way_down(server_read, client_write, phase.clone(), down.clone(), plan);
+                tokio::task::spawn_local(up(client_read, server_write, phase.subscribe(), drip.clone()));
+                let way_down = way_down(
+                    server_read,
+                    client_write,
+                    phase.clone(),
+                    down.clone(),
+                    drip.clone(),
+                    plan,
+                );
                 tokio::task::spawn_local(way_down);
             }
         });
@@ -74,17 +81,22 @@ impl Relay {
     }
 
     /// How many bytes the server has sent.
-    pub fn bytes_down(&self) -> usize {
+    pub(crate) fn bytes_down(&self) -> usize {
         self.down.get()
     }
 
+    /// From now on, one byte at a time, both ways.
+    pub(crate) fn drip(&self) {
+        self.drip.set(true);
+    }
+
     /// Closes the way from client to server.
-    pub fn half_close(&self) {
+    pub(crate) fn half_close(&self) {
         self.phase.send_replace(Phase::HalfClosed);
     }
 
     /// Closes everything, now and for later connections.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.phase.send_replace(Phase::Cut);
     }
 }
@@ -104,13 +116,13 @@ async fn up(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut phase: watch::Receiver<Phase>,
-    plan: Plan,
+    drip: Rc<Cell<bool>>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         tokio::select! {
             n = from.read(&mut buffer) => match n {
-                Ok(1..) => if write(&mut to, &buffer[..n.unwrap()], plan.drip).await.is_err() { return },
+                Ok(1..) => if write(&mut to, &buffer[..n.unwrap()], drip.get()).await.is_err() { return },
                 _ => return,
             },
             _ = phase.wait_for(|phase| *phase != Phase::Open) => break,
@@ -129,6 +141,7 @@ async fn way_down(
     mut to: OwnedWriteHalf,
     phase: watch::Sender<Phase>,
     down: Rc<Cell<usize>>,
+    drip: Rc<Cell<bool>>,
     plan: Plan,
 ) {
     let mut buffer = vec![0; 16 * 1024];
@@ -145,11 +158,13 @@ async fn way_down(
         let allowed = n.min(plan.most_bytes_down - before);
         down.set(before + allowed);
         if let Some((at, mask)) = plan.flip
-            && let Some(byte) = at.checked_sub(before).and_then(|at| buffer[..allowed].get_mut(at))
+            && let Some(byte) = at
+                .checked_sub(before)
+                .and_then(|at| buffer[..allowed].get_mut(at))
         {
             *byte ^= mask;
         }
-        if write(&mut to, &buffer[..allowed], plan.drip).await.is_err() {
+        if write(&mut to, &buffer[..allowed], drip.get()).await.is_err() {
             return;
         }
         if down.get() >= plan.most_bytes_down {

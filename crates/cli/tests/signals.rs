@@ -1,0 +1,238 @@
+//! Signals: a run that is asked to stop, killed, or loses a server or a worker, in each of its phases.
+
+mod support;
+
+use std::path::Path;
+
+use pushmark_measure::{Grade, clock};
+use pushmark_results::{Run, RunStatus};
+use rustix::process::Signal;
+use support::{
+    Folder, Running, Server, all_gone, at_once, ended, freeze, kill, over_network, pushmark, scenario,
+};
+
+const PHASES: [&str; 4] = ["ramp", "warm-up", "measure", "drain"];
+
+/// A scenario of two cells whose first trial stays in `phase` for much longer than any test waits, but for the drain,
+/// which nothing cuts short once it has begun.
+fn lasting(phase: &str, kind: &str, server: Option<&Server>) -> String {
+    let (arrival, warmup, measure) = match phase {
+        "ramp" => ("300s", "1s", "1s"),
+        "warm-up" => ("100ms", "300s", "1s"),
+        "measure" => ("100ms", "100ms", "300s"),
+        _ => ("100ms", "100ms", "1s"),
+    };
+    let load = format!(
+        "connections = 20\narrival = {{ over = \"{arrival}\" }}\nwarmup = \"{warmup}\"\nmeasure = \"{measure}\"\ndrain = \"3s\""
+    );
+    let names: Vec<_> = over_network().map(|row| row.name).take(2).collect();
+    let target = server.map(Server::target).unwrap_or_default();
+    scenario(
+        &names,
+        &load,
+        &format!("[workload]\nkind = \"{kind}\"\nrate = \"20/s\"\npayload = \"100 B\"\n{target}"),
+    )
+}
+
+/// What a run left behind when it was stopped in its first trial.
+fn partial(out: &Path) -> Run {
+    let run = Run::open(out).unwrap();
+    assert!(!run.is_complete());
+    assert_eq!(run.trials.len(), 1, "no further trial is begun");
+    run
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_reports_what_there_is() {
+    let mut cases = Vec::new();
+    for signal in [Signal::INT, Signal::TERM] {
+        for phase in PHASES {
+            // Both workloads meet every phase and both signals.
+            let kind = if (phase == "ramp" || phase == "measure") == (signal == Signal::INT) {
+                "push"
+            } else {
+                "echo"
+            };
+            cases.push((signal, phase, kind));
+        }
+    }
+    at_once(cases, |(signal, phase, kind)| {
+        let case = format!("{signal:?} in {phase} of {kind}");
+        // A message that never comes keeps the drain going to its end.
+        let server = (phase == "drain").then(|| Server::start(&["--threads", "1", "--inject-drop", "10"]));
+        let folder = Folder::new();
+        let file = folder.write("lasting.toml", &lasting(phase, kind, server.as_ref()));
+        let out = folder.path("out");
+        let running = Running::start(support::run(&file, &out));
+        let mark = running.mark();
+        running.wait_for_line(&["[1/2]", &format!(": {phase}")]);
+        running.signal(signal);
+        let ended = running.wait().with_code(4);
+        all_gone(&mark);
+
+        let run = partial(&out);
+        assert_eq!(run.manifest.status, RunStatus::Partial, "{case}");
+        assert_eq!(
+            run.manifest.status_reason.as_deref(),
+            Some("interrupted by a signal"),
+            "{case}"
+        );
+        let summary = run.trials[0]
+            .summary
+            .as_ref()
+            .unwrap_or_else(|| panic!("{case}: {ended:#?}"));
+        assert_eq!(summary.imbalances, Vec::<String>::new(), "{case}");
+        assert_eq!(summary.partial, phase != "drain", "{case}");
+        let books = &summary.books;
+        assert_eq!(
+            books.lost,
+            if phase == "drain" { 20 } else { 0 },
+            "{case}: {books:?}"
+        );
+        assert_eq!(
+            (books.duplicated, books.reordered, books.corrupt),
+            (0, 0, 0),
+            "{case}: {books:?}"
+        );
+        assert_eq!(
+            books.delivered_once > 0,
+            phase == "measure" || phase == "drain",
+            "{case}: {books:?}"
+        );
+        assert_eq!(summary.negative_samples, 0, "{case}");
+        let page = std::fs::read_to_string(out.join("report/report.html")).unwrap();
+        assert!(page.contains("partial"), "{case}: the page says so");
+        assert!(ended.stdout.contains("partial"), "{case}: {ended:#?}");
+    });
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    at_once(
+        [(Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)],
+        |(first, second)| {
+            let server = Server::start(&["--threads", "1", "--inject-drop", "10"]);
+            let folder = Folder::new();
+            // The message that never comes would keep the drain going for five minutes.
+            let text = lasting("measure", "push", Some(&server)).replace("drain = \"3s\"", "drain = \"60s\"");
+            let file = folder.write("lasting.toml", &text);
+            let out = folder.path("out");
+            let running = Running::start(support::run(&file, &out));
+            let mark = running.mark();
+            running.wait_for_line(&[": measure"]);
+            running.signal(first);
+            running.wait_for_line(&[": drain"]);
+            let asked = clock::now();
+            running.signal(second);
+            let ended = running.wait().with_code(4);
+            assert!(clock::now().duration_since(asked).as_secs() < 30, "{ended:#?}");
+            assert!(ended.stderr.contains("ended at once"), "{ended:#?}");
+            all_gone(&mark);
+            let run = partial(&out);
+            assert_eq!(run.manifest.status, RunStatus::Partial);
+            assert!(run.trials[0].summary.is_none(), "nobody closed the books");
+            assert_eq!(run.trials[0].verdict.grade(), Grade::Invalid);
+            assert!(!run.trials[0].intervals.is_empty());
+        },
+    );
+}
+
+#[test]
+fn a_killed_run_is_readable_to_its_last_flush() {
+    let folder = Folder::new();
+    let file = folder.write("lasting.toml", &lasting("measure", "push", None));
+    let out = folder.path("out");
+    let running = Running::start(support::run(&file, &out));
+    let mark = running.mark();
+    running.wait_for_line(&[": measure"]);
+    running
+        .wait_for_line(&["298 s left"])
+        .clone_into(&mut String::new());
+    running.signal(Signal::KILL);
+    let killed = running.wait();
+    assert_eq!(killed.signal, Some(9), "{killed:#?}");
+    all_gone(&mark);
+
+    let run = partial(&out);
+    assert_eq!(
+        run.manifest.status,
+        RunStatus::Running,
+        "nobody wrote how it ended"
+    );
+    let trial = &run.trials[0];
+    assert!(trial.intervals.iter().any(|row| row.delivered > 0));
+    assert!(!trial.histograms.is_empty());
+    assert_eq!(trial.verdict.grade(), Grade::Invalid);
+
+    let mut report = pushmark();
+    report.arg("report").arg(&out);
+    let report = ended(report).with_code(4);
+    assert!(report.stdout.contains("never ended"), "{report:#?}");
+}
+
+#[test]
+fn a_server_that_dies_ends_the_run_and_is_named() {
+    at_once(["push", "echo"], |kind| {
+        let folder = Folder::new();
+        let text = lasting("measure", kind, None).replace("300s", "8s");
+        let file = folder.write("lasting.toml", &text);
+        let out = folder.path("out");
+        let running = Running::start(support::run(&file, &out));
+        let mark = running.mark();
+        running.wait_for_line(&["[1/2]", ": measure"]);
+        kill(running.process("serve"), Signal::KILL);
+        let ended = running.wait();
+        all_gone(&mark);
+        let run = Run::open(&out).unwrap();
+        println!(
+            "{kind}: {ended:#?} {:?} {:#?}",
+            run.manifest.status_reason,
+            run.trials
+                .iter()
+                .map(|t| (&t.verdict, &t.summary))
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(ended.code, Some(4));
+    });
+}
+
+#[test]
+fn a_server_that_freezes_does_not_hang_the_run() {
+    at_once(["push", "echo"], |kind| {
+        let folder = Folder::new();
+        let text = lasting("measure", kind, None).replace("300s", "4s");
+        let file = folder.write("lasting.toml", &text);
+        let out = folder.path("out");
+        let running = Running::start(support::run(&file, &out));
+        let mark = running.mark();
+        running.wait_for_line(&["[1/2]", ": measure"]);
+        freeze(running.process("serve"));
+        let ended = running.wait();
+        all_gone(&mark);
+        let run = Run::open(&out).unwrap();
+        println!(
+            "{kind}: {ended:#?} {:?} {:#?}",
+            run.manifest.status_reason,
+            run.trials
+                .iter()
+                .map(|t| (&t.verdict, &t.summary))
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(ended.code, Some(4));
+    });
+}
+
+#[test]
+fn a_worker_that_dies_ends_the_run_and_is_named() {
+    let folder = Folder::new();
+    let file = folder.write("lasting.toml", &lasting("measure", "push", None));
+    let out = folder.path("out");
+    let running = Running::start(support::run(&file, &out));
+    let mark = running.mark();
+    running.wait_for_line(&["[1/2]", ": measure"]);
+    kill(running.process("worker"), Signal::KILL);
+    let ended = running.wait();
+    all_gone(&mark);
+    let run = partial(&out);
+    println!("{ended:#?} {:?}", run.manifest);
+}
