@@ -115,7 +115,8 @@ fn a_transports_name_stands_only_in_its_room() {
         .map(|row| format!("\"{}\"", row.name))
         .collect();
     for (path, text) in sources() {
-        if path.starts_with("crates/transport") || is_test(&path) {
+        // The floor speaks to no seam: it moves the bytes of two transports by hand.
+        if path.starts_with("crates/transport") || path.starts_with("crates/floor") || is_test(&path) {
             continue;
         }
         for (number, line) in without_tests(&text).lines().enumerate() {

@@ -23,6 +23,8 @@ pub(crate) struct Args {
     pub(crate) publish: bool,
     /// Connections are held this long without a message before anything else, and memory is read then.
     pub(crate) settle_ms: u64,
+    /// Interleaved pairs of a comparison.
+    pub(crate) pairs: usize,
 }
 
 pub(crate) fn parse() -> io::Result<Args> {
@@ -37,6 +39,7 @@ pub(crate) fn parse() -> io::Result<Args> {
         payload_bytes: 200,
         publish: false,
         settle_ms: 300,
+        pairs: 5,
     };
     for word in words {
         let bad = || io::Error::other(format!("not understood: {word}"));
@@ -51,6 +54,7 @@ pub(crate) fn parse() -> io::Result<Args> {
             "seconds" => args.seconds = number()?,
             "payload" => args.payload_bytes = number()? as usize,
             "publish" => args.publish = value == "yes",
+            "pairs" => args.pairs = number()? as usize,
             "settle_ms" => args.settle_ms = number()?,
             _ => return Err(bad()),
         }

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> io::Result<String> {
     }
     let cpu = cpu_ns() - cpu;
     Ok(format!(
-        "{{\"deliveries\":{seen},\"expected\":{total},\"cpu_ns\":{cpu}}}"
+        "{{\"deliveries\":{seen},\"expected\":{total},\"cpu_ns\":{cpu}}}\n"
     ))
 }
 

@@ -4,6 +4,7 @@
 //! books: a frame is found by its magic word and counted. One JSON line on stdout tells what was moved and what it cost.
 
 mod args;
+mod compare;
 mod echo;
 mod net;
 mod reader;
@@ -18,13 +19,14 @@ fn main() -> ExitCode {
         "reader" => reader::run(&args),
         "writer" => writer::run(&args),
         "echo" => echo::run(&args),
+        "compare" => compare::run(&args),
         other => Err(std::io::Error::other(format!(
-            "no such verb: {other} (reader, writer, echo)"
+            "no such verb: {other} (reader, writer, echo, compare)"
         ))),
     });
     match result {
         Ok(line) => {
-            let _ = writeln!(std::io::stdout(), "{line}");
+            let _ = std::io::stdout().write_all(line.as_bytes());
             ExitCode::SUCCESS
         }
         Err(e) => {

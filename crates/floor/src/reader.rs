@@ -20,9 +20,12 @@ pub(crate) fn run(args: &Args) -> io::Result<String> {
     let mut epoll = Epoll::new(&streams)?;
     std::thread::sleep(Duration::from_millis(args.settle_ms));
     let rss_after = rss_kib();
-    if args.publish {
+    let served = if args.publish {
         publish(args)?;
-    }
+        Some(server_cpu_ns(args)?)
+    } else {
+        None
+    };
     let expected = args.connections as u64 * args.rate_per_second * args.seconds;
     let mut buffer = vec![0; 65_536];
     let (mut seen, mut first) = (0, None);
@@ -36,10 +39,26 @@ pub(crate) fn run(args: &Args) -> io::Result<String> {
         cpu_end = cpu_ns();
     }
     let cpu = cpu_end - first.unwrap_or(cpu_end);
+    let server = match served {
+        Some(before) => format!(",\"server_cpu_ns\":{}", server_cpu_ns(args)? - before),
+        None => String::new(),
+    };
     Ok(format!(
-        "{{\"deliveries\":{seen},\"expected\":{expected},\"cpu_ns\":{cpu},\"open_ns\":{open_ns},\"rss_kib\":{}}}",
+        "{{\"deliveries\":{seen},\"expected\":{expected},\"cpu_ns\":{cpu},\"open_ns\":{open_ns},\"rss_kib\":{}{server}}}\n",
         rss_after - rss_before
     ))
+}
+
+/// What a pushmark server says it has used.
+fn server_cpu_ns(args: &Args) -> io::Result<u64> {
+    let mut stream = TcpStream::connect(args.address)?;
+    write!(stream, "GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let stats: serde_json::Value = serde_json::from_str(body).map_err(io::Error::other)?;
+    let number = |key: &str| stats[key].as_u64().unwrap_or(0);
+    Ok(number("cpu_user_ns") + number("cpu_system_ns"))
 }
 
 /// Asks a pushmark server to publish, and waits for its answer.
@@ -50,7 +69,7 @@ fn publish(args: &Args) -> io::Result<()> {
     let body = format!(
         "{{\"run\":1,\"schedule\":{{\"start\":{start},\"end\":{end},\"rate\":{{\"count\":{rate},\"per_ns\":1000000000}},\
          \"pattern\":\"uniform\",\"seed\":1,\"stream\":0,\"staggered\":false}},\"kind\":\"text\",\
-         \"payload_bytes\":{payload},\"measured\":{{\"start\":{start},\"end\":{end}}}}}"
+         \"payload_bytes\":{payload},\"measured\":{{\"start\":{start},\"end\":{end}}}}}\n"
     );
     let mut stream = TcpStream::connect(args.address)?;
     write!(

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> io::Result<String> {
     // The reader still reads; it closes first.
     std::thread::sleep(Duration::from_millis(500));
     Ok(format!(
-        "{{\"deliveries\":{written},\"short\":{short},\"cpu_ns\":{cpu},\"rss_kib\":{rss}}}"
+        "{{\"deliveries\":{written},\"short\":{short},\"cpu_ns\":{cpu},\"rss_kib\":{rss}}}\n"
     ))
 }
 

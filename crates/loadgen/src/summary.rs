@@ -57,6 +57,8 @@ pub(crate) struct Facts {
     /// What was published, as it ended, and the planned measured window.
     pub(crate) schedule: Option<(Schedule, Range<Nanos>)>,
     pub(crate) lost_workers: u64,
+    /// The server had answered, and did not any more at the end.
+    pub(crate) server_lost: bool,
     pub(crate) partial: bool,
 }
 
@@ -100,6 +102,9 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
             "{} load generator processes died and took their books with them",
             facts.lost_workers
         ));
+    }
+    if facts.server_lost {
+        imbalances.push("the server died or hung before the end and took its counts with it".to_owned());
     }
     if facts.counters.attempted != facts.counters.established + facts.counters.failed && !facts.partial {
         let Counters {
@@ -149,7 +154,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         latency_p99_ns: quantile(Metric::Latency, 0.99),
         send_delay_p99_ns: quantile(Metric::SendDelay, 0.99),
         interval_gaps: 0,
-        partial: facts.partial,
+        partial: facts.partial || facts.server_lost,
         counters: facts.counters,
     }
 }

@@ -9,7 +9,7 @@ use pushmark_measure::{Histograms, Metric, Nanos, Phase, TrialSummary, clock};
 use pushmark_scenario::plan::{Cell, Plan, TargetPlan, Workload};
 use pushmark_transport::control::{ControlClient, Publish, ServerStats};
 use pushmark_transport::stamp::MAX_24_BIT;
-use pushmark_transport::{Target, TransportError, process, registry};
+use pushmark_transport::{Step, Target, TransportError, process, registry};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command as Program};
 use tokio::sync::mpsc;
@@ -25,6 +25,8 @@ use crate::summary;
 const LEAD: Duration = Duration::from_millis(100);
 /// How long a worker may take beyond its deadlines before it counts as dead.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a server may take to answer on its control paths.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Why a trial could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -101,9 +103,15 @@ pub(crate) async fn run(
         observer,
         facts: summary::Facts::default(),
     };
+    let has_control = conductor.control.is_some();
     let result = conductor.conduct().await;
+    if matches!(result, Err(TrialError::Aborted)) {
+        // Dropped, the processes are killed: nothing is waited for.
+        return Err(TrialError::Aborted);
+    }
     let server = conductor.server_stats().await;
-    let facts = std::mem::take(&mut conductor.facts);
+    let mut facts = std::mem::take(&mut conductor.facts);
+    facts.server_lost = has_control && conductor.control.is_none();
     drop(conductor);
     if let Some(embedded) = embedded
         && !embedded.stop().await
@@ -347,8 +355,8 @@ impl Conductor<'_> {
         // Drain: the server stops publishing; what is in flight may still arrive.
         self.facts.partial = stop_at < measured.end || progress.is_over();
         self.facts.host_end = summary::HostCpu::read();
-        self.facts.server_end = match (&mut self.control, &self.cell.workload) {
-            (Some(control), Workload::Push(_)) => control.stop().await.ok(),
+        self.facts.server_end = match &self.cell.workload {
+            Workload::Push(_) => self.ask(async |control| control.stop().await).await,
             _ => self.server_stats().await,
         };
         let measured_end = stop_at.max(measured.start);
@@ -396,10 +404,9 @@ impl Conductor<'_> {
                 measured: begin.measured.clone(),
             };
             let address = self.address;
-            control
-                .publish(&publish)
-                .await
-                .map_err(|source| TrialError::Control { address, source })?;
+            let answer = tokio::time::timeout(ANSWER, control.publish(&publish)).await;
+            let answer = answer.unwrap_or_else(|_| Err(TransportError::timed_out(Step::Receive, ANSWER)));
+            answer.map_err(|source| TrialError::Control { address, source })?;
         }
         self.workers.tell(&Command::Begin(begin.clone())).await
     }
@@ -409,15 +416,25 @@ impl Conductor<'_> {
     }
 
     async fn server_stats(&mut self) -> Option<ServerStats> {
+        self.ask(async |control| control.stats().await).await
+    }
+
+    /// Asks the server, and waits for its answer until the deadline or until the user wants an end at once.
+    async fn ask<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut ControlClient) -> Result<T, TransportError>,
+    ) -> Option<T> {
+        let mut interrupt = self.interrupt.clone();
         let control = self.control.as_mut()?;
-        match tokio::time::timeout(Duration::from_secs(5), control.stats()).await {
-            Ok(Ok(stats)) => Some(stats),
-            Ok(Err(_)) | Err(_) => {
-                // A connection that failed once stays failed: the server is gone or stuck, and its counts are missing.
-                self.control = None;
-                None
-            }
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(ANSWER, question(control)) => answer.ok().and_then(Result::ok),
+            _ = interrupt.wait_for(|count| *count > 1) => None,
+        };
+        if answer.is_none() {
+            // A connection that failed once stays failed: the server is gone or stuck, and its counts are missing.
+            self.control = None;
         }
+        answer
     }
 
     /// Takes reports until `until`, or `enough` says so, or (where `interruptible`) the user asks to stop.

@@ -81,7 +81,8 @@ pub trait Tx {
     fn send(&mut self, message: Message) -> impl Future<Output = Result<(), TransportError>>;
 
     /// Ends the session in the transport's orderly way, as far as it has one. Does not wait for the peer's answer:
-    /// the receiving half sees that.
+    /// the receiving half sees that. (Where the ending is a request of its own, its answer is waited for, no longer than
+    /// the open deadline.)
     ///
     /// # Errors
     /// When the session is gone already.

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -51,6 +51,25 @@ pub(crate) fn run(scenario: &Path, out: &Path) -> Command {
     let mut command = pushmark();
     command.arg("run").arg(scenario).arg("--out").arg(out);
     command
+}
+
+/// The same command for a process that may open only so many files.
+pub(crate) fn with_open_files(limit: u32, command: &Command) -> Command {
+    let mut limited = pushmark();
+    let program = std::mem::replace(&mut limited, Command::new("sh"));
+    limited
+        .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")])
+        .arg(program.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .current_dir(root());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 /// The transports that cross a network.
@@ -102,10 +121,7 @@ pub(crate) fn eventually<T>(words: &str, mut what: impl FnMut() -> Option<T>) ->
 
 /// Everything that a program said on one stream, also while it runs.
 #[derive(Default)]
-struct Said {
-    text: Mutex<String>,
-    more: Condvar,
-}
+struct Said(Mutex<String>);
 
 impl Said {
     fn listen(stream: impl Read + Send + 'static) -> (Arc<Self>, JoinHandle<()>) {
@@ -115,8 +131,7 @@ impl Said {
             let mut stream = BufReader::new(stream);
             let mut line = Vec::new();
             while stream.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-                to.text.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
-                to.more.notify_all();
+                to.0.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
                 line.clear();
             }
         });
@@ -124,7 +139,7 @@ impl Said {
     }
 
     fn text(&self) -> String {
-        self.text.lock().unwrap().clone()
+        self.0.lock().unwrap().clone()
     }
 }
 
@@ -180,24 +195,18 @@ impl Running {
     /// Waits until stderr has a line with all of `parts` in it; gives the line.
     pub(crate) fn wait_for_line(&self, parts: &[&str]) -> String {
         let start = clock::now();
-        let mut text = self.stderr.text.lock().unwrap();
         loop {
+            let text = self.stderr.text();
             if let Some(line) = text
                 .lines()
                 .find(|line| parts.iter().all(|part| line.contains(part)))
             {
                 return line.to_owned();
             }
-            assert!(
-                clock::now().duration_since(start) < DEADLINE,
-                "waited in vain for {parts:?} in:\n{text}"
-            );
-            text = self
-                .stderr
-                .more
-                .wait_timeout(text, Duration::from_millis(100))
-                .unwrap()
-                .0;
+            let ended = self.listening.iter().all(JoinHandle::is_finished);
+            let waited = clock::now().duration_since(start);
+            assert!(!ended && waited < DEADLINE, "waited in vain for {parts:?} in:\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

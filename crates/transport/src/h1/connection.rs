@@ -304,7 +304,7 @@ fn framing(
     let wrong = |words| Err(TransportError::new(step, ErrorClass::Protocol, words));
     let mut lengths = values("content-length");
     let length = lengths.next();
-    if let Some(coding) = values("transfer-encoding").last() {
+    if let Some(coding) = values("transfer-encoding").next_back() {
         if length.is_some() {
             return wrong("both Content-Length and Transfer-Encoding");
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
 use pushmark_measure::clock;
@@ -55,15 +55,10 @@ pub struct LongPollRx {
 struct Answer {
     cursor: u64,
     body: Incoming,
-    read: Read,
-}
-
-/// What has been read of a body.
-enum Read {
-    Nothing,
-    /// In one piece: not copied.
-    One(Bytes),
-    Many(BytesMut),
+    /// The first piece, mostly the only one: not copied.
+    first: Bytes,
+    /// All pieces, once there are more.
+    whole: BytesMut,
 }
 
 impl Connector for LongPollConnector {
@@ -244,70 +239,56 @@ impl LongPollRx {
         if self.unsent.is_some() {
             ready!(self.connection.poll_send(STEP, &mut self.unsent, cx))?;
         }
-        if self.answer.is_none() {
-            let (head, body) = ready!(self.connection.poll_head(STEP, cx))?.into_parts();
-            if head.status == StatusCode::GONE {
-                return Poll::Ready(Ok(None));
+        let answer = match &mut self.answer {
+            Some(answer) => answer,
+            none => {
+                let (head, body) = ready!(self.connection.poll_head(STEP, cx))?.into_parts();
+                match head.status {
+                    StatusCode::GONE => return Poll::Ready(Ok(None)),
+                    StatusCode::NO_CONTENT => {}
+                    status => expect_status(STEP, status, StatusCode::OK)?,
+                }
+                none.insert(Answer {
+                    cursor: cursor_of(STEP, &head.headers)?,
+                    body,
+                    first: Bytes::new(),
+                    whole: BytesMut::new(),
+                })
             }
-            if head.status != StatusCode::NO_CONTENT {
-                expect_status(STEP, head.status, StatusCode::OK)?;
-            }
-            let cursor = cursor_of(STEP, &head.headers)?;
-            let read = Read::Nothing;
-            self.answer = Some(Answer { cursor, body, read });
-        }
-        let limit = MOST_ANSWER_BYTES.max(self.max_message_bytes + HEADER_BYTES);
-        let Some(answer) = &mut self.answer else {
-            return Poll::Pending;
         };
+        let limit = MOST_ANSWER_BYTES.max(self.max_message_bytes.saturating_add(HEADER_BYTES));
         while let Some(data) = ready!(self.connection.poll_data(STEP, &mut answer.body, cx)) {
-            if !answer.read.append(data?, &answer.body, limit) {
-                return Poll::Ready(Err(too_large(STEP, limit)));
-            }
+            answer.append(data?, limit)?;
         }
-        let cursor = answer.cursor;
-        let body = std::mem::replace(&mut answer.read, Read::Nothing).whole();
-        self.answer = None;
-        Poll::Ready(Ok(Some((body, cursor))))
+        Poll::Ready(Ok(self.answer.take().map(Answer::whole)))
     }
 }
 
-impl Read {
-    /// False when that makes it larger than `limit`.
-    fn append(&mut self, data: Bytes, body: &Incoming, limit: usize) -> bool {
-        let len = match self {
-            Read::Nothing => 0,
-            Read::One(whole) => whole.len(),
-            Read::Many(whole) => whole.len(),
-        };
+impl Answer {
+    fn append(&mut self, data: Bytes, limit: usize) -> Result<(), TransportError> {
+        let len = self.first.len().max(self.whole.len());
         if data.len() > limit - len {
-            return false;
+            return Err(too_large(Step::Receive, limit));
         }
-        match self {
-            Read::Nothing if body.is_end_stream() => *self = Read::One(data),
-            Read::Nothing => {
-                let rest = body.size_hint().exact().unwrap_or(0);
-                let rest = usize::try_from(rest).unwrap_or(limit).min(limit - data.len());
-                let mut whole = BytesMut::with_capacity(data.len() + rest);
-                whole.extend_from_slice(&data);
-                *self = Read::Many(whole);
-            }
-            Read::One(first) => {
-                let mut whole = BytesMut::from(&first[..]);
-                whole.extend_from_slice(&data);
-                *self = Read::Many(whole);
-            }
-            Read::Many(whole) => whole.extend_from_slice(&data),
+        if len == 0 {
+            self.first = data;
+            return Ok(());
         }
-        true
+        if self.whole.is_empty() {
+            self.whole.extend_from_slice(&self.first);
+        }
+        self.whole.extend_from_slice(&data);
+        Ok(())
     }
 
-    fn whole(self) -> Bytes {
-        match self {
-            Read::Nothing => Bytes::new(),
-            Read::One(whole) => whole,
-            Read::Many(whole) => whole.freeze(),
-        }
+    /// The body and the cursor that confirms it.
+    fn whole(self) -> (Bytes, u64) {
+        let body = if self.whole.is_empty() {
+            self.first
+        } else {
+            self.whole.freeze()
+        };
+        (body, self.cursor)
     }
 }
 

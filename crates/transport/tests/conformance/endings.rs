@@ -11,7 +11,7 @@ use crate::relay::{Plan, Relay};
 /// A client that is gone is given up soon.
 fn impatient() -> Config {
     Config {
-        absence_deadline: Duration::from_millis(40),
+        absence_deadline: Duration::from_millis(150),
         ..Config::default()
     }
 }

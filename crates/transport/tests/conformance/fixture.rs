@@ -204,12 +204,12 @@ pub(crate) async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Lets every task of this thread do what it can do now.
+/// Lets every task of this thread do what it can do now, over as many hops as there are between any two. A machine that
+/// stalls takes one turn, not all of them.
 pub(crate) async fn settle() {
-    for _ in 0..50 {
-        tokio::task::yield_now().await;
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    tokio::time::sleep(Duration::from_millis(2)).await;
 }
 
 /// The next `count` messages.

@@ -20,6 +20,8 @@ use crate::script::{self, Then};
 /// A client that asks what it is told to.
 struct Raw(Driven);
 
+/// How a session ended.
+type End = Result<(), ErrorClass>;
 /// Status, headers and body.
 type Answer = (u16, HeaderMap, Bytes);
 
@@ -142,9 +144,9 @@ fn an_answer_has_a_size_and_at_least_one_message() {
 fn nothing_to_say_is_said_at_the_deadline() {
     run_alone(|| async {
         let config = Config {
-            poll_deadline: Duration::from_millis(30),
+            poll_deadline: Duration::from_millis(300),
             // A client that waits is there, however short this is.
-            absence_deadline: Duration::from_millis(20),
+            absence_deadline: Duration::from_millis(150),
             ..Config::default()
         };
         let (host, _, mut raw) = open(config).await;
@@ -270,10 +272,10 @@ fn delete_ends_a_session_and_its_poll() {
     });
 }
 
-/// Away means: no poll for 40 ms.
+/// Away means: no poll for 150 ms.
 fn impatient() -> Config {
     Config {
-        absence_deadline: Duration::from_millis(40),
+        absence_deadline: Duration::from_millis(150),
         ..Config::default()
     }
 }
@@ -383,7 +385,7 @@ fn a_wrong_opening_has_a_class() {
 fn a_wrong_answer_has_a_class() {
     const NEXT: &str = "pushmark-cursor: 2\r\n";
     let of = |status, headers, body: &[u8]| (answer(status, headers, body), Then::Stay);
-    let cases: Vec<((Vec<u8>, Then), Result<(), ErrorClass>)> = vec![
+    let cases: Vec<((Vec<u8>, Then), End)> = vec![
         (of("410 Gone", "", b""), Ok(())),
         (of("404 Not Found", "", b""), Err(Status(404))),
         (of("409 Conflict", "", b""), Err(Status(409))),

@@ -21,6 +21,9 @@ async fn receiving(head: &str, body: &[u8], then: Then) -> Target {
     target
 }
 
+/// How a session ended.
+type End = Result<(), ErrorClass>;
+
 const STREAM: &str = "Content-Type: text/event-stream\r\n";
 const CHUNKED: &str = "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n";
 
@@ -95,7 +98,7 @@ fn events_of_foreign_servers_are_text() {
 #[test]
 fn a_wrong_stream_has_a_class() {
     let large_id = [b"id: ", &b"x".repeat(60_000)[..], b"\n\n"].concat();
-    let cases: &[(&str, &[u8], Then, Result<(), ErrorClass>)] = &[
+    let cases: &[(&str, &[u8], Then, End)] = &[
         (STREAM, b"event: b64\ndata: AAA!\n\n", Then::Stay, Err(Protocol)),
         (STREAM, b"event: b64\ndata: AAA\n\n", Then::Stay, Err(Protocol)),
         (

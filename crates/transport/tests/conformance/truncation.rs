@@ -27,10 +27,16 @@ async fn session<C: Connector>(
     let mut target = fixture.target.clone();
     target.address = relay.address;
     let watch = async {
-        let mut before = usize::MAX;
-        while relay.bytes_down() != before {
+        // Turns, not time: a machine that stalls takes one of them.
+        let (mut before, mut quiet_turns) = (0, 0);
+        while quiet_turns < 10 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            quiet_turns = if relay.bytes_down() == before {
+                quiet_turns + 1
+            } else {
+                0
+            };
             before = relay.bytes_down();
-            tokio::time::sleep(Duration::from_millis(30)).await;
         }
         relay.cut();
         std::future::pending::<()>().await;
