@@ -30,13 +30,13 @@ fn latency(trial: &TrialRecord) -> &Histogram {
 
 const DELAY: Duration = Duration::from_millis(20);
 
-/// Reports a server that holds every message back; `longest` is what the median may be.
+/// Reports a server that holds every message back, so that two are on their way to each session at any time; `longest` is what the median may be.
 fn check_delay(longest: Duration) {
     at_once(KINDS, |kind| {
         let server = Server::start(&["--threads", "1", "--inject-delay-ms", "20"]);
         let load = "connections = 10\narrival = { over = \"100ms\" }\nwarmup = \"500ms\"\nmeasure = \"3s\"\ndrain = \"5s\"";
         let rest = format!(
-            "[workload]\nkind = \"{kind}\"\nrate = \"20/s\"\npayload = \"100 B\"\n{}[expect]\nlost = 0",
+            "[workload]\nkind = \"{kind}\"\nrate = \"100/s\"\npayload = \"100 B\"\n{}[expect]\nlost = 0",
             server.target()
         );
         let folder = Folder::new();

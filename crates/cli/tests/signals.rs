@@ -66,7 +66,9 @@ fn a_run_that_is_asked_to_stop_reports_what_there_is() {
         let out = folder.path("out");
         let running = Running::start(support::run(&file, &out));
         let mark = running.mark();
-        running.wait_for_line(&["[1/2]", &format!(": {phase}")]);
+        // By the second report of the measured window, messages were measured for a second.
+        let reports = if phase == "measure" { 2 } else { 1 };
+        running.wait_for_lines(reports, &["[1/2]", &format!(": {phase}")]);
         running.signal(signal);
         let ended = running.wait().with_code(4);
         all_gone(&mark);
@@ -145,7 +147,7 @@ fn a_killed_run_is_readable_to_its_last_flush() {
     let out = folder.path("out");
     let running = Running::start(support::run(&file, &out));
     let mark = running.mark();
-    running.wait_for_line(&[": measure"]);
+    running.wait_for_lines(2, &[": measure"]);
     running.signal(Signal::KILL);
     let killed = running.wait();
     assert_eq!(killed.signal, Some(9), "{killed:#?}");
@@ -180,7 +182,7 @@ fn lose_the_server(lose: impl Fn(u32) + Sync) {
         let out = folder.path("out");
         let running = Running::start(support::run(&file, &out));
         let mark = running.mark();
-        running.wait_for_line(&[": measure"]);
+        running.wait_for_lines(2, &[": measure"]);
         lose(running.process("serve"));
         let ended = running.wait().with_code(4);
         all_gone(&mark);
@@ -190,7 +192,9 @@ fn lose_the_server(lose: impl Fn(u32) + Sync) {
         assert_eq!(trial.verdict.grade(), Grade::Invalid, "{name} {kind}: {ended:#?}");
         assert!(summary.partial, "{name} {kind}: {ended:#?}");
         // What the load generator counted itself still adds up; all that is missing is the server's word.
-        let [imbalance] = summary.imbalances.as_slice() else { panic!("{name} {kind}: {summary:#?}") };
+        let [imbalance] = summary.imbalances.as_slice() else {
+            panic!("{name} {kind}: {summary:#?}")
+        };
         assert!(imbalance.contains("the server died or hung"), "{imbalance}");
         assert!(summary.books.delivered_once > 0, "{name} {kind}: {summary:#?}");
         for shown in [&ended.stdout, &ended.stderr] {
@@ -221,7 +225,9 @@ fn a_run_without_workers_ends_and_says_so() {
     let ended = running.wait().with_code(2);
     all_gone(&mark);
     assert!(
-        ended.stderr.contains("every load generator process has ended before its time"),
+        ended
+            .stderr
+            .contains("every load generator process has ended before its time"),
         "{ended:#?}"
     );
     let run = partial(&out);
@@ -262,5 +268,9 @@ fn a_worker_that_dies_makes_the_run_invalid() {
     );
     // The other half went on: its 50 sessions got everything.
     let books = &summary.books;
-    assert_eq!((books.lost, books.delivered_once), (0, 50 * 80), "{books:?} {ended:#?}");
+    assert_eq!(
+        (books.lost, books.delivered_once),
+        (0, 50 * 80),
+        "{books:?} {ended:#?}"
+    );
 }

@@ -58,26 +58,49 @@ pub(crate) fn run(args: &Args) -> io::Result<String> {
     let pushmark = floor.with_file_name("pushmark");
     let scratch = std::env::temp_dir().join(format!("pushmark-floor-{}", std::process::id()));
     std::fs::create_dir_all(&scratch)?;
-    let programs = Programs { floor, pushmark, scratch };
+    let programs = Programs {
+        floor,
+        pushmark,
+        scratch,
+    };
     let result = all(&programs, args.pairs);
     let _ = std::fs::remove_dir_all(&programs.scratch);
     result.map(|()| String::new())
 }
 
 fn all(programs: &Programs, pairs: usize) -> io::Result<()> {
-    say(&format!("{:<44} {:>14} {:>10} {:>22}", "measure (medians of interleaved pairs)", "goal", "figure", "spread"))?;
+    say(&format!(
+        "{:<44} {:>14} {:>10} {:>22}",
+        "measure (medians of interleaved pairs)", "goal", "figure", "spread"
+    ))?;
     let (ws, sse) = (("ws", "websocket"), ("sse", "event-stream"));
     for connections in [100, 1_000] {
-        let load = Load { transport: ws.0, framing: ws.1, connections, rate: 10_000 / connections, seconds: 3 };
+        let load = Load {
+            transport: ws.0,
+            framing: ws.1,
+            connections,
+            rate: 10_000 / connections,
+            seconds: 3,
+        };
         let ratios = in_turn(pairs, || {
             let floor = programs.floor_echo(load)?;
             Ok(programs.pushmark(load, "echo")?.client_us / floor)
         })?;
-        row(&format!("client CPU, echo, {}", load.words()), &Goal::Times(1.35), &ratios)?;
+        row(
+            &format!("client CPU, echo, {}", load.words()),
+            &Goal::Times(1.35),
+            &ratios,
+        )?;
     }
     for (connections, rate, client_goal) in [(1_000, 10, 1.5), (1_000, 100, 1.35), (9_500, 10, 1.35)] {
         for (transport, framing) in [ws, sse] {
-            let load = Load { transport, framing, connections, rate, seconds: 3 };
+            let load = Load {
+                transport,
+                framing,
+                connections,
+                rate,
+                seconds: 3,
+            };
             let (mut client, mut server) = (Vec::new(), Vec::new());
             for _ in 0..pairs {
                 // The server is pushmark's for both clients, and the client is the floor's for both servers.
@@ -87,24 +110,60 @@ fn all(programs: &Programs, pairs: usize) -> io::Result<()> {
                 client.push(ours.client_us / reader_us);
                 server.push(served_us / writer_us);
             }
-            row(&format!("client CPU per delivery, {}", load.words()), &Goal::Times(client_goal), &client)?;
+            row(
+                &format!("client CPU per delivery, {}", load.words()),
+                &Goal::Times(client_goal),
+                &client,
+            )?;
             if rate == 10 {
-                row(&format!("server CPU per delivery, {}", load.words()), &Goal::Times(1.4), &server)?;
+                row(
+                    &format!("server CPU per delivery, {}", load.words()),
+                    &Goal::Times(1.4),
+                    &server,
+                )?;
             }
         }
     }
     for (transport, goal) in [("ws", 6.0), ("sse", 8.0), ("long-poll", 10.0)] {
-        let load = Load { transport, framing: "", connections: 5_000, rate: 1, seconds: 2 };
-        let idle: Vec<Costs> = (0..pairs.min(3)).map(|_| programs.idle(load)).collect::<io::Result<_>>()?;
+        let load = Load {
+            transport,
+            framing: "",
+            connections: 5_000,
+            rate: 1,
+            seconds: 2,
+        };
+        let idle: Vec<Costs> = (0..pairs.min(3))
+            .map(|_| programs.idle(load))
+            .collect::<io::Result<_>>()?;
         let side = |f: fn(&Costs) -> f64| idle.iter().map(f).collect::<Vec<_>>();
         let words = format!("{transport}, 5,000 idle");
-        row(&format!("client memory per connection, {words}"), &Goal::AtMost(goal, "KiB"), &side(|c| c.client_kib))?;
-        row(&format!("server memory per connection, {words}"), &Goal::AtMost(goal, "KiB"), &side(|c| c.server_kib))?;
+        row(
+            &format!("client memory per connection, {words}"),
+            &Goal::AtMost(goal, "KiB"),
+            &side(|c| c.client_kib),
+        )?;
+        row(
+            &format!("server memory per connection, {words}"),
+            &Goal::AtMost(goal, "KiB"),
+            &side(|c| c.server_kib),
+        )?;
     }
-    let opened: Vec<f64> = (0..pairs).map(|_| programs.opened_per_second()).collect::<io::Result<_>>()?;
-    row("connections opened, ws, 9,500 at once", &Goal::AtLeast(8_000.0, "/s"), &opened)?;
-    let delays: Vec<f64> = (0..pairs).map(|_| programs.send_delay_p99_us()).collect::<io::Result<_>>()?;
-    row("send_delay p99 at 20,000 messages/s", &Goal::AtMost(100.0, "µs"), &delays)
+    let opened: Vec<f64> = (0..pairs)
+        .map(|_| programs.opened_per_second())
+        .collect::<io::Result<_>>()?;
+    row(
+        "connections opened, ws, 9,500 at once",
+        &Goal::AtLeast(8_000.0, "/s"),
+        &opened,
+    )?;
+    let delays: Vec<f64> = (0..pairs)
+        .map(|_| programs.send_delay_p99_us())
+        .collect::<io::Result<_>>()?;
+    row(
+        "send_delay p99 at 20,000 messages/s",
+        &Goal::AtMost(100.0, "µs"),
+        &delays,
+    )
 }
 
 fn in_turn(pairs: usize, mut pair: impl FnMut() -> io::Result<f64>) -> io::Result<Vec<f64>> {
@@ -120,8 +179,14 @@ fn row(measure: &str, goal: &Goal, values: &[f64]) -> io::Result<()> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let n = sorted.len();
-    let (Some(&least), Some(&most)) = (sorted.first(), sorted.last()) else { return Ok(()) };
-    let median = if n % 2 == 1 { sorted[n / 2] } else { (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0 };
+    let (Some(&least), Some(&most)) = (sorted.first(), sorted.last()) else {
+        return Ok(());
+    };
+    let median = if n % 2 == 1 {
+        sorted[n / 2]
+    } else {
+        (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0
+    };
     let (wanted, unit, held) = match goal {
         Goal::Times(goal) => (format!("≤ {goal} × floor"), "×", median <= *goal),
         Goal::AtMost(goal, unit) => (format!("≤ {goal} {unit}"), *unit, median <= *goal),
@@ -129,9 +194,19 @@ fn row(measure: &str, goal: &Goal, values: &[f64]) -> io::Result<()> {
     };
     let mut line = String::new();
     let mark = if held { "" } else { "  missed" };
-    let show = |v: f64| if v < 100.0 { format!("{v:.2}") } else { format!("{v:.0}") };
-    let _ = write!(line, "{measure:<44} {wanted:>14} {:>10} {:>22}{mark}", format!("{} {unit}", show(median)),
-        format!("{} … {}", show(least), show(most)));
+    let show = |v: f64| {
+        if v < 100.0 {
+            format!("{v:.2}")
+        } else {
+            format!("{v:.0}")
+        }
+    };
+    let _ = write!(
+        line,
+        "{measure:<44} {wanted:>14} {:>10} {:>22}{mark}",
+        format!("{} {unit}", show(median)),
+        format!("{} … {}", show(least), show(most))
+    );
     say(&line)
 }
 
@@ -155,8 +230,14 @@ fn per_delivery_us(line: &str) -> io::Result<f64> {
 impl Programs {
     fn floor(&self, verb: &str, load: Load, more: &[String]) -> Command {
         let mut command = Command::new(&self.floor);
-        command.arg(verb).arg(format!("framing={}", load.framing)).arg(format!("connections={}", load.connections));
-        command.arg(format!("rate={}", load.rate)).arg(format!("seconds={}", load.seconds)).args(more);
+        command
+            .arg(verb)
+            .arg(format!("framing={}", load.framing))
+            .arg(format!("connections={}", load.connections));
+        command
+            .arg(format!("rate={}", load.rate))
+            .arg(format!("seconds={}", load.seconds))
+            .args(more);
         command.stdout(Stdio::piped());
         command
     }
@@ -164,17 +245,34 @@ impl Programs {
     /// pushmark's server on one thread, as `run` starts it; ends when its stdin is closed.
     fn server(&self) -> io::Result<(Child, String)> {
         let mut child = Command::new(&self.pushmark)
-            .args(["serve", "--listen", "127.0.0.1:0", "--threads", "1", "--exit-with-stdin"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--threads",
+                "1",
+                "--exit-with-stdin",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let address = first_line(&mut child)?.rsplit(' ').next().unwrap_or_default().to_owned();
+        let address = first_line(&mut child)?
+            .rsplit(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         Ok((child, address))
     }
 
     fn floor_echo(&self, load: Load) -> io::Result<f64> {
         let (mut server, address) = self.server()?;
-        let output = self.floor("echo", load, &[format!("address={address}"), "payload=100".into()]).output()?;
+        let output = self
+            .floor(
+                "echo",
+                load,
+                &[format!("address={address}"), "payload=100".into()],
+            )
+            .output()?;
         end(&mut server)?;
         per_delivery_us(&String::from_utf8_lossy(&output.stdout))
     }
@@ -187,8 +285,13 @@ impl Programs {
         end(&mut server)?;
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         let value = json(&line)?;
-        let served = value["server_cpu_ns"].as_f64().ok_or_else(|| broken("the server told no CPU time"))?;
-        Ok((per_delivery_us(&line)?, served / 1e3 / value["deliveries"].as_f64().unwrap_or(f64::NAN)))
+        let served = value["server_cpu_ns"]
+            .as_f64()
+            .ok_or_else(|| broken("the server told no CPU time"))?;
+        Ok((
+            per_delivery_us(&line)?,
+            served / 1e3 / value["deliveries"].as_f64().unwrap_or(f64::NAN),
+        ))
     }
 
     fn floor_writer(&self, load: Load) -> io::Result<f64> {
@@ -196,7 +299,9 @@ impl Programs {
         let mut lines = BufReader::new(writer.stdout.take().ok_or_else(|| broken("no output"))?).lines();
         let ready = lines.next().ok_or_else(|| broken("the writer ended"))??;
         let address = ready.rsplit(' ').next().unwrap_or_default().to_owned();
-        let reader = self.floor("reader", load, &[format!("address={address}")]).output()?;
+        let reader = self
+            .floor("reader", load, &[format!("address={address}")])
+            .output()?;
         let line = lines.next().ok_or_else(|| broken("the writer told nothing"))??;
         writer.wait()?;
         per_delivery_us(&String::from_utf8_lossy(&reader.stdout))?;
@@ -224,7 +329,10 @@ impl Programs {
         }
         let output = command.stderr(Stdio::piped()).output()?;
         if !output.status.success() {
-            return Err(broken(&format!("pushmark failed: {}", String::from_utf8_lossy(&output.stderr))));
+            return Err(broken(&format!(
+                "pushmark failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            )));
         }
         json(&String::from_utf8_lossy(&output.stdout))
     }
@@ -245,7 +353,13 @@ impl Programs {
 
     /// Sessions opened a second when 9,500 come at once, server beside.
     fn opened_per_second(&self) -> io::Result<f64> {
-        let load = Load { transport: "ws", framing: "", connections: 9_500, rate: 1, seconds: 1 };
+        let load = Load {
+            transport: "ws",
+            framing: "",
+            connections: 9_500,
+            rate: 1,
+            seconds: 1,
+        };
         self.run(load, "push", &[("load.arrival", "at-once".into())])?;
         let events = std::fs::read_to_string(self.only_trial()?.join("events.csv"))?;
         let at: Vec<f64> = events
@@ -258,7 +372,13 @@ impl Programs {
     }
 
     fn send_delay_p99_us(&self) -> io::Result<f64> {
-        let load = Load { transport: "null", framing: "", connections: 1_000, rate: 20, seconds: 3 };
+        let load = Load {
+            transport: "null",
+            framing: "",
+            connections: 1_000,
+            rate: 20,
+            seconds: 3,
+        };
         let value = self.run(load, "echo", &[])?;
         // Rows in time carry nanoseconds.
         Ok(median_of(&value, "send_delay_ns_p99")? / 1e3)
@@ -272,7 +392,10 @@ impl Programs {
 
 fn first_line(child: &mut Child) -> io::Result<String> {
     let stdout = child.stdout.take().ok_or_else(|| broken("no output"))?;
-    BufReader::new(stdout).lines().next().ok_or_else(|| broken("it ended at once"))?
+    BufReader::new(stdout)
+        .lines()
+        .next()
+        .ok_or_else(|| broken("it ended at once"))?
 }
 
 fn end(server: &mut Child) -> io::Result<()> {
@@ -285,5 +408,6 @@ fn median_of(comparison: &Value, key: &str) -> io::Result<f64> {
     let comparison = comparison.get("comparison").unwrap_or(comparison);
     let rows = comparison["points"][0]["rows"].as_array();
     let row = rows.and_then(|rows| rows.iter().find(|row| row["key"] == key));
-    row.and_then(|row| row["values"][0]["median"].as_f64()).ok_or_else(|| broken(&format!("no {key} in the comparison")))
+    row.and_then(|row| row["values"][0]["median"].as_f64())
+        .ok_or_else(|| broken(&format!("no {key} in the comparison")))
 }

@@ -52,7 +52,10 @@ pub(crate) fn run(args: &Args) -> io::Result<String> {
 /// What a pushmark server says it has used.
 fn server_cpu_ns(args: &Args) -> io::Result<u64> {
     let mut stream = TcpStream::connect(args.address)?;
-    write!(stream, "GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET /stats HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();

@@ -55,22 +55,30 @@ pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
         if cell.target == TargetPlan::Embedded && connections > room {
             found.push(format!(
                 "{}: {connections} connections need as many descriptors in the server's process, and this machine allows {} \
-                 a process (`ulimit -Hn`). Raise the hard limit (LimitNOFILE=, /etc/security/limits.conf), or set \
-                 load.connections to {} or less.",
+                 a process (`ulimit -Hn`). Raise the hard limit (LimitNOFILE=, /etc/security/limits.conf){}.",
                 cell.id,
                 limits.open_files,
-                u64::from(cell.load.connections) * room / connections,
+                or_fewer(u64::from(cell.load.connections) * room / connections),
             ));
         }
         if connections > limits.ports {
             found.push(format!(
                 "{}: {connections} connections to one address need as many ports, and net.ipv4.ip_local_port_range has {}. \
-                 Widen it (sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"), or set load.connections to {} or less.",
+                 Widen it (sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"){}.",
                 cell.id,
                 limits.ports,
-                u64::from(cell.load.connections) * limits.ports / connections,
+                or_fewer(u64::from(cell.load.connections) * limits.ports / connections),
             ));
         }
     }
     found
+}
+
+/// The other remedy, where it is one: a machine that carries no connection at all is not helped by fewer.
+fn or_fewer(fits: u64) -> String {
+    if fits == 0 {
+        String::new()
+    } else {
+        format!(", or set load.connections to {fits} or less")
+    }
 }

@@ -78,6 +78,8 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
             .server_end
             .as_ref()
             .map_or(books.scheduled, |s| s.published_measured);
+        // A server that is asked late to stop has published a little more than was asked for; it was all scheduled.
+        books.scheduled = books.scheduled.max(books.sent);
         books.not_sent = books.scheduled.saturating_sub(books.sent);
     }
     if let (Some(before), Some(end)) = (&facts.server_before, &facts.server_end) {

@@ -356,7 +356,7 @@ impl Conductor<'_> {
         self.facts.partial = stop_at < measured.end || progress.is_over();
         self.facts.host_end = summary::HostCpu::read();
         self.facts.server_end = match &self.cell.workload {
-            Workload::Push(_) => self.ask(async |control| control.stop().await).await,
+            Workload::Push(_) => self.ask(async |control| control.stop(stop_at).await).await,
             _ => self.server_stats().await,
         };
         let measured_end = stop_at.max(measured.start);

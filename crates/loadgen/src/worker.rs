@@ -341,9 +341,13 @@ impl Worker {
         }
 
         let busy = self.thread_busy(&begin).await;
-        let Some(stop) = self.wait_for(|c| c.stop.clone()).await else {
+        let Some(mut stop) = self.wait_for(|c| c.stop.clone()).await else {
             return Ok(Totals::default());
         };
+        if stop.published.is_none() && stop.at < begin.measured.end {
+            // Cut short: what was sent while the word was on its way was sent. The books end where the load does.
+            stop.at = clock::now().clamp(stop.at, begin.measured.end);
+        }
         self.context.load_end.set(stop.at);
         self.drain(&begin, &stop).await;
         let mut totals = self.totals(&begin, &stop);
@@ -439,24 +443,11 @@ impl Worker {
         if !state.established.get() || state.ended_at.get().is_some() {
             return 0;
         }
-        match &begin.published {
-            Some(published) => {
-                let all = stop
-                    .published
-                    .unwrap_or(u64::MAX)
-                    .min(published.count_before(stop.at));
-                state.tracker.borrow().missing_in(0..all)
-            }
-            None => {
-                let Some(range) = self.measured_range(state, begin, stop) else {
-                    return 0;
-                };
-                state
-                    .sent_measured
-                    .get()
-                    .saturating_sub(state.tracker.borrow().seen_in(range))
-            }
-        }
+        let range = match &begin.published {
+            Some(published) => Some(0..stop.published.unwrap_or_else(|| published.count_before(stop.at))),
+            None => self.measured_range(state, begin, stop),
+        };
+        range.map_or(0, |range| state.tracker.borrow().missing_in(range))
     }
 
     /// Sequence numbers of the measured window in the stream that `state` takes part in.
@@ -475,9 +466,10 @@ impl Worker {
             (_, Some(published)) => published.clone(),
             _ => return None,
         };
-        let end = plan
-            .count_before(stop.at.min(begin.measured.end))
-            .min(stop.published.unwrap_or(u64::MAX));
+        let end = match stop.published {
+            Some(published) => published.min(plan.count_before(begin.measured.end)),
+            None => plan.count_before(stop.at.min(begin.measured.end)),
+        };
         Some(plan.count_before(begin.measured.start).min(end)..end)
     }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use pushmark_measure::{Histogram, Nanos, clock};
 use pushmark_transport::control::ServerStats;
@@ -47,6 +47,13 @@ struct Written {
     fanout_delay: Histogram,
 }
 
+impl Written {
+    fn record(&mut self, sent: Nanos) {
+        self.count += 1;
+        self.fanout_delay.record(clock::now().since(sent));
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     opened: AtomicU64,
@@ -61,6 +68,8 @@ struct Counts {
 
 /// All that the server's threads share.
 pub(crate) struct Hub {
+    /// Itself, for tasks that outlive a call.
+    me: Weak<Hub>,
     pub(crate) config: Config,
     by_id: RwLock<HashMap<SessionId, Arc<Session>>>,
     shards: Vec<Shard>,
@@ -75,16 +84,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hub {
-    pub(crate) fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
         let shards = (0..config.threads.max(1)).map(|_| Shard::default()).collect();
-        Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             config,
             by_id: RwLock::default(),
             shards,
             counts: Counts::default(),
             closed: Mutex::default(),
             publication: watch::Sender::new(None),
-        }
+        })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -115,16 +125,17 @@ impl Hub {
         let shard = &self.shards[SHARD.get()];
         let mut sessions = lock(&shard.sessions);
         let (mut offered, mut dropped) = (0, 0);
+        let mut written = lock(&shard.written);
         sessions.open.retain(|session| {
-            let pushed = session.push_encoded(
-                published.message.kind,
-                published.encoded_for(session),
-                published.sent,
-            );
+            let pushed = session.push_encoded(published.encoded_for(session), published.sent);
+            if pushed == Pushed::Written {
+                written.record(published.sent);
+            }
             offered += u64::from(pushed != Pushed::Closed);
             dropped += u64::from(is_drop(pushed));
             pushed != Pushed::Closed
         });
+        drop(written);
         sessions.ended = 0;
         drop(sessions);
         self.counts.offered.fetch_add(offered, Relaxed);
@@ -135,7 +146,7 @@ impl Hub {
     }
 
     /// Counts a message as offered to every session of this thread without giving it to them.
-    pub(crate) fn withhold(&self, measured: bool) {
+    pub(crate) fn count_offered(&self, measured: bool) {
         let sessions = lock(&self.shards[SHARD.get()].sessions);
         let offered = sessions.open.iter().filter(|s| !s.outbox.is_closed()).count() as u64;
         self.counts.offered.fetch_add(offered, Relaxed);
@@ -144,21 +155,22 @@ impl Hub {
         }
     }
 
-    /// Gives a message to every session of this thread again, without counting it as offered again.
-    pub(crate) fn repeat(&self, published: &Published) {
+    /// Gives a message to every session of this thread without counting it as offered.
+    pub(crate) fn give(&self, published: &Published) {
         for session in &lock(&self.shards[SHARD.get()].sessions).open {
-            session.push_encoded(
-                published.message.kind,
-                published.encoded_for(session),
-                published.sent,
-            );
+            if session.push_encoded(published.encoded_for(session), published.sent) == Pushed::Written {
+                self.written(session, published.sent);
+            }
         }
     }
 
     /// Queues a message for one session and counts a drop.
     pub(crate) fn push(&self, session: &Session, message: &Message) {
-        if is_drop(session.push(message, clock::now())) {
-            self.counts.dropped.fetch_add(1, Relaxed);
+        let sent = clock::now();
+        match session.push(message, sent) {
+            Pushed::Written => self.written(session, sent),
+            pushed if is_drop(pushed) => drop(self.counts.dropped.fetch_add(1, Relaxed)),
+            _ => {}
         }
     }
 
@@ -243,17 +255,15 @@ impl Host for Hub {
         self.counts.received.fetch_add(1, Relaxed);
         if self.config.inject.is_none() {
             self.push(session, &message);
-        } else {
-            inject::echo(&self.config.inject, session, message, |session, message| {
-                self.push(session, message)
+        } else if let Some(hub) = self.me.upgrade() {
+            inject::echo(&self.config.inject, session, message, move |session, message| {
+                hub.push(session, message)
             });
         }
     }
 
     fn written(&self, _session: &Session, sent: Nanos) {
-        let mut written = lock(&self.shards[SHARD.get()].written);
-        written.count += 1;
-        written.fanout_delay.record(clock::now().since(sent));
+        lock(&self.shards[SHARD.get()].written).record(sent);
     }
 
     fn closed(&self, session: &Arc<Session>, reason: CloseReason) {

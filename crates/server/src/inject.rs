@@ -22,13 +22,12 @@ pub(crate) fn use_timer(timer: Timer) {
     TIMER.set(Some(timer));
 }
 
-/// Sends `message` back to `session` as the injection has it. `push` must be able to outlive the call only when there
-/// is a delay; then the push happens by the session's own queue.
+/// Sends `message` back to `session` as the injection has it, by `push`, now or after the delay.
 pub(crate) fn echo(
     inject: &Injection,
     session: &Arc<Session>,
     message: Message,
-    push: impl Fn(&Session, &Message),
+    push: impl Fn(&Session, &Message) + 'static,
 ) {
     let sequence = match Stamp::find(&message.payload) {
         Found::Stamp(stamp) => stamp.sequence,
@@ -54,7 +53,7 @@ pub(crate) fn echo(
             tokio::task::spawn_local(async move {
                 timer.until(until).await;
                 for message in &batch {
-                    session.push(message, clock::now());
+                    push(&session, message);
                 }
             });
         }

@@ -55,7 +55,7 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, ServeError> {
         process::raise_open_files();
         let mut address = config.listen;
-        let hub = Arc::new(Hub::new(config));
+        let hub = Hub::new(config);
         let stop = watch::Sender::new(false);
         let mut threads = Vec::new();
         for shard in 0..hub.threads() {

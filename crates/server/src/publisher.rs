@@ -73,10 +73,19 @@ impl Publication {
         (issued.count, issued.measured)
     }
 
+    /// Ends the publication before the first message intended at or after `at`.
+    pub(crate) fn end_before(&self, at: Nanos) {
+        self.end_after(self.publish.schedule.count_before(at));
+    }
+
     /// Ends the publication: messages that some thread has published are still published by the others, no further ones.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn end_now(&self) {
+        self.end_after(0);
+    }
+
+    fn end_after(&self, count: u64) {
         let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        self.limit.store(issued.count, SeqCst);
+        self.limit.store(issued.count.max(count), SeqCst);
     }
 
     /// True once every thread has published all that will be.
@@ -173,7 +182,7 @@ async fn walk(hub: &Arc<Hub>, shard: usize, timer: &Timer, publication: &Arc<Pub
         tokio::task::yield_now().await;
     }
     if let Some(published) = held_back {
-        hub.repeat(&published);
+        hub.give(&published);
     }
     publication.progress[shard].store(u64::MAX, SeqCst);
 }
@@ -190,13 +199,13 @@ fn deliver(
         hub.fan_out(&published, measured);
         return;
     }
+    // Counted now, given later: whoever stops a publication asks for its counts at once.
+    hub.count_offered(measured);
     let sequence = published.sequence;
     if inject.drop.contains(&sequence) {
-        hub.withhold(measured);
         return;
     }
     if inject.swap.contains(&sequence) {
-        hub.withhold(measured);
         *held_back = Some(published);
         return;
     }
@@ -204,12 +213,12 @@ fn deliver(
     let (hub, timer, twice) = (hub.clone(), timer.clone(), inject.duplicate.contains(&sequence));
     tokio::task::spawn_local(async move {
         timer.until(published.sent + hub.config.inject.delay).await;
-        hub.fan_out(&published, measured);
+        hub.give(&published);
         if twice {
-            hub.repeat(&published);
+            hub.give(&published);
         }
         if let Some(earlier) = successor_of {
-            hub.repeat(&earlier);
+            hub.give(&earlier);
         }
     });
 }

@@ -7,7 +7,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
 use pushmark_measure::schedule::Rate;
 use pushmark_transport::body::ServerBody;
-use pushmark_transport::control::{PUBLISH_PATH, Publish, STATS_PATH, STOP_PATH};
+use pushmark_transport::control::{PUBLISH_PATH, Publish, STATS_PATH, STOP_PATH, StopPublishing};
 use pushmark_transport::http::{collect, refusal, status};
 use pushmark_transport::seam::{ServerRequest, ServerResponse};
 use pushmark_transport::{Step, registry};
@@ -31,7 +31,7 @@ pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerRespo
     match (request.method(), request.uri().path()) {
         (&Method::GET, STATS_PATH) => stats(hub),
         (&Method::POST, PUBLISH_PATH) => publish(request, hub).await,
-        (&Method::POST, STOP_PATH) => stop(hub).await,
+        (&Method::POST, STOP_PATH) => stop(request, hub).await,
         (_, STATS_PATH | PUBLISH_PATH | STOP_PATH) => refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong method"),
         _ => {
             let paths: Vec<String> = registry::ROWS
@@ -86,16 +86,33 @@ async fn publish(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
     status(StatusCode::OK)
 }
 
-async fn stop(hub: &Hub) -> ServerResponse<Hub> {
+async fn stop(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
+    let body = match collect(Step::Receive, request.into_body(), MOST_CONTROL_BYTES).await {
+        Ok(body) => body,
+        Err(e) => return refusal(StatusCode::BAD_REQUEST, e.to_string()),
+    };
+    let stop: StopPublishing = match serde_json::from_slice(&body) {
+        Ok(stop) => stop,
+        Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("not the end of a publication: {e}")),
+    };
     if let Some(publication) = hub.publication() {
-        publication.stop();
-        // The threads settle within one fan-out; a bound all the same, so that a stuck one does not hang the answer.
-        for _ in 0..2_000 {
-            if publication.is_settled() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        publication.end_before(stop.at);
+        if !settles(&publication).await {
+            // Far behind its schedule: what it has not published by now, it does not publish.
+            publication.end_now();
+            settles(&publication).await;
         }
     }
     stats(hub)
+}
+
+/// True once every thread has published all that will be; false when that takes longer than anybody should wait.
+async fn settles(publication: &Publication) -> bool {
+    for _ in 0..1_500 {
+        if publication.is_settled() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    false
 }

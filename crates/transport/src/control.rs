@@ -41,6 +41,14 @@ pub struct Publish {
     pub measured: Range<Nanos>,
 }
 
+/// The end of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopPublishing {
+    /// What is intended at or after this instant is not published any more.
+    pub at: Nanos,
+}
+
 /// The server's own counts, from its start to now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -115,12 +123,15 @@ impl ControlClient {
         self.ask(Method::POST, PUBLISH_PATH, body).await.map(drop)
     }
 
-    /// Ends the publication and reads the statistics.
+    /// Ends the publication before the first message intended at or after `at`, and reads the statistics once it has
+    /// ended.
     ///
     /// # Errors
     /// As [`ControlClient::stats`].
-    pub async fn stop(&mut self) -> Result<ServerStats, TransportError> {
-        let answer = self.ask(Method::POST, STOP_PATH, Vec::new()).await?;
+    pub async fn stop(&mut self, at: Nanos) -> Result<ServerStats, TransportError> {
+        let body = serde_json::to_vec(&StopPublishing { at })
+            .map_err(|e| TransportError::new(Step::Send, ErrorClass::Other, e))?;
+        let answer = self.ask(Method::POST, STOP_PATH, body).await?;
         parse(&answer)
     }
 

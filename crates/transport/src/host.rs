@@ -101,13 +101,13 @@ impl Session {
 
     /// Encodes and queues a message for this session alone.
     pub fn push(&self, message: &Message, sent: Nanos) -> Pushed {
-        self.push_encoded(message.kind, (self.encode)(message), sent)
+        self.push_encoded((self.encode)(message), sent)
     }
 
     /// Queues a message that is encoded for this session's transport already. A session whose outbox overflows under
     /// the policy to disconnect loses its connection at once.
-    pub fn push_encoded(&self, kind: Kind, encoded: bytes::Bytes, sent: Nanos) -> Pushed {
-        let pushed = self.outbox.push(Outgoing { kind, encoded, sent });
+    pub fn push_encoded(&self, encoded: bytes::Bytes, sent: Nanos) -> Pushed {
+        let pushed = self.outbox.push(Outgoing::message(encoded, sent));
         if pushed == Pushed::Overflowed {
             self.kill.kill();
             self.presence.nudge();
@@ -128,7 +128,8 @@ pub trait Host: Send + Sync + 'static {
     fn received(&self, session: &Arc<Session>, message: Message);
 
     /// A message was handed to the socket (or, where the transport keeps messages until they are confirmed, was given
-    /// out for the first time). Called once a message.
+    /// out for the first time). Called once a message, but not for one whose push said [`Pushed::Written`]: who pushed
+    /// it knows.
     fn written(&self, session: &Session, sent: Nanos);
 
     /// The session has ended; called once. What still waits in its outbox will not be delivered.

@@ -1,24 +1,35 @@
 //! The outbox: messages that wait for one session's connection, bounded, with a stated policy for when it is full.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use pushmark_measure::Nanos;
 use serde::{Deserialize, Serialize};
-
-use crate::message::Kind;
+use tokio::net::TcpStream;
 
 /// A message, encoded for the session's transport, on its way out.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// Text or binary.
-    pub kind: Kind,
     /// What the transport writes.
     pub encoded: Bytes,
     /// When the message was published or handed over.
     pub sent: Nanos,
+    /// No message, but a frame of the transport's own, which is not counted.
+    pub control: bool,
+}
+
+impl Outgoing {
+    /// A message.
+    pub fn message(encoded: Bytes, sent: Nanos) -> Self {
+        Self {
+            encoded,
+            sent,
+            control: false,
+        }
+    }
 }
 
 /// What happens to a message for a session whose outbox is full.
@@ -36,6 +47,8 @@ pub enum WhenFull {
 /// What became of a message that was put in an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
+    /// It was handed to the socket there and then (see [`Outbox::write_to`]). The host counts it as written.
+    Written,
     /// It waits for the connection.
     Queued,
     /// It waits; the oldest was dropped for it.
@@ -60,7 +73,18 @@ struct State {
     waker: Option<Waker>,
     closed: bool,
     overflowed: bool,
+    /// The socket that messages go to as they are, when the transport allows it.
+    socket: Option<Arc<TcpStream>>,
+    /// Bytes of the message at the front that the socket has taken already.
+    partial: usize,
+    /// Control frames in the queue.
+    controls: usize,
 }
+
+/// Most control frames that wait for one session: a peer that asks for answers and reads none gets no more.
+const MOST_CONTROLS: usize = 16;
+/// Most messages that one system call writes.
+const MOST_AT_ONCE: usize = 32;
 
 impl State {
     /// How many messages at the front were given out and wait to be confirmed.
@@ -69,7 +93,44 @@ impl State {
     }
 
     fn waiting(&self) -> usize {
-        self.queue.len() - self.unconfirmed()
+        self.queue.len() - self.unconfirmed() - self.controls
+    }
+
+    /// Writes `bytes` to the socket if there is one and nothing waits before them. True when it took them all; when it
+    /// took some, the rest must go to the front of the queue, which `partial` says.
+    fn write_now(&mut self, bytes: &[u8]) -> bool {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else {
+            return false;
+        };
+        // An error is seen again by whoever waits for the socket.
+        let taken = socket.try_write(bytes).unwrap_or(0);
+        if taken == bytes.len() {
+            return true;
+        }
+        self.partial = taken;
+        false
+    }
+
+    /// Accounts for `taken` bytes that the socket took from the front of the queue.
+    fn took(&mut self, mut taken: usize, written: &mut impl FnMut(Nanos)) {
+        while taken > 0 {
+            let Some(first) = self.queue.front() else { return };
+            let left = first.encoded.len() - self.partial;
+            if taken < left {
+                self.partial += taken;
+                return;
+            }
+            taken -= left;
+            self.partial = 0;
+            if first.control {
+                self.controls -= 1;
+            } else {
+                written(first.sent);
+                self.front += 1;
+                self.given = self.front;
+            }
+            self.queue.pop_front();
+        }
     }
 }
 
@@ -113,6 +174,9 @@ impl Outbox {
             waker: None,
             closed: false,
             overflowed: false,
+            socket: None,
+            partial: 0,
+            controls: 0,
         };
         Self {
             state: Mutex::new(state),
@@ -126,11 +190,22 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on a message that finds nobody before it is written to `socket` by whoever pushes it, with no task
+    /// between; what the socket does not take at once waits here for [`Outbox::poll_write_out`].
+    pub fn write_to(&self, socket: Arc<TcpStream>) {
+        self.state().socket = Some(socket);
+    }
+
     /// Adds a message and wakes the connection.
     pub fn push(&self, message: Outgoing) -> Pushed {
         let mut state = self.state();
         if state.closed {
             return Pushed::Closed;
+        }
+        if state.write_now(&message.encoded) {
+            state.front += 1;
+            state.given = state.front;
+            return Pushed::Written;
         }
         let outcome = if state.waiting() < self.capacity {
             Pushed::Queued
@@ -138,8 +213,14 @@ impl Outbox {
             match self.when_full {
                 WhenFull::DropOldest => {
                     // What was given out may have been received: it is not dropped, and does not count as waiting.
-                    let oldest = state.unconfirmed();
-                    state.queue.remove(oldest);
+                    // Nor is one that the socket has taken a part of.
+                    let skip = state.unconfirmed() + usize::from(state.partial > 0);
+                    let oldest = state.queue.iter().skip(skip).position(|m| !m.control);
+                    match oldest {
+                        Some(oldest) => drop(state.queue.remove(skip + oldest)),
+                        // All that waits is on its way already.
+                        None => return Pushed::DroppedNewest,
+                    }
                     Pushed::DroppedOldest
                 }
                 WhenFull::DropNewest => return Pushed::DroppedNewest,
@@ -159,6 +240,64 @@ impl Outbox {
             waker.wake();
         }
         outcome
+    }
+
+    /// Adds a control frame, which counts as no message. Dropped when too many wait.
+    pub fn push_control(&self, frame: &[u8]) {
+        let mut state = self.state();
+        if state.overflowed || state.controls >= MOST_CONTROLS || state.write_now(frame) {
+            return;
+        }
+        state.controls += 1;
+        state.queue.push_back(Outgoing {
+            encoded: Bytes::copy_from_slice(frame),
+            sent: Nanos::default(),
+            control: true,
+        });
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Writes to the socket what waits for it, as many messages in one system call as there are; tells `written` when each of them
+    /// had been handed over. Ready when the outbox is closed and empty, or the socket failed.
+    ///
+    /// # Errors
+    /// The socket's own.
+    pub fn poll_write_out(
+        &self,
+        cx: &mut Context<'_>,
+        mut written: impl FnMut(Nanos),
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut state = self.state();
+            let Some(socket) = state.socket.clone() else {
+                return Poll::Ready(Err(io::Error::other("no socket to write to")));
+            };
+            if state.queue.is_empty() {
+                if state.closed {
+                    return Poll::Ready(Ok(()));
+                }
+                Self::register(&mut state, cx);
+                return Poll::Pending;
+            }
+            // A message pushed while the socket is full wakes nobody: the socket will.
+            ready!(socket.poll_write_ready(cx))?;
+            let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
+            let mut count = 0;
+            for (slice, message) in slices.iter_mut().zip(&state.queue) {
+                let skip = if count == 0 { state.partial } else { 0 };
+                *slice = IoSlice::new(&message.encoded[skip..]);
+                count += 1;
+            }
+            match socket.try_write_vectored(&slices[..count]) {
+                Ok(taken) => state.took(taken, &mut written),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
     }
 
     /// Takes the oldest message; `None` when the outbox is closed and empty.
@@ -254,6 +393,8 @@ impl Outbox {
         let waiting = state.waiting();
         state.queue = VecDeque::new();
         state.front = state.given;
+        (state.controls, state.partial) = (0, 0);
+        state.socket = None;
         drop(state);
         self.close();
         waiting
@@ -281,11 +422,7 @@ mod tests {
     use super::*;
 
     fn message(n: u64) -> Outgoing {
-        Outgoing {
-            kind: Kind::Text,
-            encoded: Bytes::from(n.to_string()),
-            sent: Nanos(n),
-        }
+        Outgoing::message(Bytes::from(n.to_string()), Nanos(n))
     }
 
     fn numbers(batch: &[Outgoing]) -> Vec<u64> {

@@ -192,20 +192,28 @@ impl Running {
         kill(self.pid(), signal);
     }
 
-    /// Waits until stderr has a line with all of `parts` in it; gives the line.
-    pub(crate) fn wait_for_line(&self, parts: &[&str]) -> String {
+    /// Waits until stderr has a line with all of `parts` in it.
+    pub(crate) fn wait_for_line(&self, parts: &[&str]) {
+        self.wait_for_lines(1, parts);
+    }
+
+    /// Waits until stderr has `count` lines with all of `parts` in them.
+    pub(crate) fn wait_for_lines(&self, count: usize, parts: &[&str]) {
         let start = clock::now();
         loop {
             let text = self.stderr.text();
-            if let Some(line) = text
+            let found = text
                 .lines()
-                .find(|line| parts.iter().all(|part| line.contains(part)))
-            {
-                return line.to_owned();
+                .filter(|line| parts.iter().all(|part| line.contains(part)));
+            if found.count() >= count {
+                return;
             }
             let ended = self.listening.iter().all(JoinHandle::is_finished);
             let waited = clock::now().duration_since(start);
-            assert!(!ended && waited < DEADLINE, "waited in vain for {parts:?} in:\n{text}");
+            assert!(
+                !ended && waited < DEADLINE,
+                "waited in vain for {parts:?} in:\n{text}"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -369,6 +377,12 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.running.pid()
+    }
+
+    /// Asks it to end, by `signal`; gives how it did.
+    pub(crate) fn stop_by(self, signal: Signal) -> Ended {
+        self.running.signal(signal);
+        self.running.wait()
     }
 
     /// A `[target]` section that names it.

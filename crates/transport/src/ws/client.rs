@@ -114,7 +114,7 @@ impl Tx for WsTx {
 }
 
 /// The frame that carries a payload; `None` for text that is not UTF-8.
-pub(super) fn to_frame(kind: Kind, payload: bytes::Bytes) -> Option<tungstenite::Message> {
+fn to_frame(kind: Kind, payload: bytes::Bytes) -> Option<tungstenite::Message> {
     Some(match kind {
         Kind::Text => tungstenite::Message::Text(Utf8Bytes::try_from(payload).ok()?),
         Kind::Binary => tungstenite::Message::Binary(payload),

@@ -1,7 +1,9 @@
 //! WebSocket (RFC 6455), by tokio-tungstenite.
 
 mod client;
+mod frame;
 mod server;
+mod socket;
 
 pub use client::{WsConnector, WsRx, WsTx};
 pub use server::WsServer;

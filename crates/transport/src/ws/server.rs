@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use hyper::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -21,8 +22,8 @@ use crate::host::{CloseReason, ConnectionKill, Host, Session};
 use crate::http::{refusal, status};
 use crate::message::{Kind, Message};
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
-use crate::ws::client::to_frame;
-use crate::ws::config;
+use crate::ws::socket::Socket;
+use crate::ws::{config, frame};
 
 /// Answers WebSocket handshakes and serves the sessions they open.
 pub struct WsServer;
@@ -30,9 +31,8 @@ pub struct WsServer;
 impl ServerHalf for WsServer {
     const PATH: &'static str = "/ws";
 
-    fn encode(message: &Message) -> bytes::Bytes {
-        // A server's frames are not masked, so the payload itself can be shared; its header is written per connection.
-        message.payload.clone()
+    fn encode(message: &Message) -> Bytes {
+        frame::encode(message)
     }
 
     async fn respond<H: Host>(mut request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
@@ -60,17 +60,7 @@ impl ServerHalf for WsServer {
         let host = host.clone();
         tokio::task::spawn_local(async move {
             let reason = match upgrade.await.map(|u| u.downcast::<TokioIo<TcpStream>>()) {
-                Ok(Ok(parts)) => {
-                    let config = config(host.max_message_bytes(), 16 * 1024);
-                    let stream = parts.io.into_inner();
-                    let socket = WebSocketStream::from_partially_read(
-                        stream,
-                        parts.read_buf.into(),
-                        Role::Server,
-                        Some(config),
-                    );
-                    serve(socket.await, &session, &*host).await
-                }
+                Ok(Ok(parts)) => serve(parts.io.into_inner(), parts.read_buf, &session, &*host).await,
                 _ => CloseReason::EndedEarly,
             };
             host.closed(&session, reason);
@@ -111,15 +101,19 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, (StatusCod
         .ok_or((StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"))
 }
 
-async fn serve<H: Host>(
-    mut socket: WebSocketStream<TcpStream>,
-    session: &Arc<Session>,
-    host: &H,
-) -> CloseReason {
-    let mut served = Served {
-        closing: false,
-        unflushed: false,
+/// Serves a session whose handshake is done. Messages are written to the socket by whoever pushes them; this task reads, and
+/// writes what the socket did not take at once.
+async fn serve<H: Host>(stream: TcpStream, early: Bytes, session: &Arc<Session>, host: &H) -> CloseReason {
+    let stream = Arc::new(stream);
+    let socket = Socket {
+        stream: stream.clone(),
+        session: session.clone(),
+        early,
     };
+    let config = config(host.max_message_bytes(), 0);
+    let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
+    session.outbox.write_to(stream);
+    let mut served = Served { closing: false };
     tokio::select! {
         reason = poll_fn(|cx| served.poll(Pin::new(&mut socket), session, host, cx)) => reason,
         () = session.kill.killed() => CloseReason::SlowReader,
@@ -127,96 +121,58 @@ async fn serve<H: Host>(
 }
 
 struct Served {
-    /// Our close frame was written.
+    /// Our close frame is on its way.
     closing: bool,
-    /// Something was written that the socket may not have taken whole.
-    unflushed: bool,
 }
 
 impl Served {
     fn poll<H: Host>(
         &mut self,
-        mut socket: Pin<&mut WebSocketStream<TcpStream>>,
+        mut socket: Pin<&mut WebSocketStream<Socket>>,
         session: &Arc<Session>,
         host: &H,
         cx: &mut Context<'_>,
     ) -> Poll<CloseReason> {
         while let Poll::Ready(next) = socket.as_mut().poll_next(cx) {
-            match next {
-                Some(Ok(Ws::Text(text))) => {
-                    host.received(
-                        session,
-                        Message {
-                            kind: Kind::Text,
-                            payload: text.into(),
-                        },
-                    );
-                }
-                Some(Ok(Ws::Binary(payload))) => {
-                    host.received(
-                        session,
-                        Message {
-                            kind: Kind::Binary,
-                            payload,
-                        },
-                    );
-                }
-                Some(Ok(_)) => {}
+            let (kind, payload) = match next {
+                Some(Ok(Ws::Text(text))) => (Kind::Text, text.into()),
+                Some(Ok(Ws::Binary(payload))) => (Kind::Binary, payload),
+                Some(Ok(_)) => continue,
                 None => return Poll::Ready(self.reason_of_end()),
-                Some(Err(e)) => {
-                    return Poll::Ready(match e {
-                        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
-                            self.reason_of_end()
-                        }
-                        tungstenite::Error::Protocol(
-                            tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-                        ) => CloseReason::EndedEarly,
-                        tungstenite::Error::Io(_) => CloseReason::Reset,
-                        _ => CloseReason::Protocol,
-                    });
-                }
-            }
+                Some(Err(e)) => return Poll::Ready(self.reason_of_error(&e)),
+            };
+            host.received(session, Message { kind, payload });
         }
-        // A message is taken from the outbox only when the socket can take it: what the peer does not read waits where
-        // it is counted and bounded.
-        while !self.closing {
-            match socket.as_mut().poll_ready(cx) {
-                Poll::Pending => break,
+        loop {
+            match session
+                .outbox
+                .poll_write_out(cx, |sent| host.written(session, sent))
+            {
+                Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
-                Poll::Ready(Ok(())) => {}
-            }
-            match session.outbox.poll_pop(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(outgoing)) => {
-                    let Some(frame) = to_frame(outgoing.kind, outgoing.encoded) else {
-                        continue;
-                    };
-                    if socket.as_mut().start_send(frame).is_err() {
-                        return Poll::Ready(CloseReason::Reset);
-                    }
-                    host.written(session, outgoing.sent);
-                    self.unflushed = true;
-                }
-                Poll::Ready(None) if session.outbox.has_overflowed() => {
+                Poll::Ready(Ok(())) if session.outbox.has_overflowed() => {
                     return Poll::Ready(CloseReason::SlowReader);
                 }
-                Poll::Ready(None) => {
+                // The peer's close frame, or the end of the connection, is what is left to come.
+                Poll::Ready(Ok(())) if self.closing => return Poll::Pending,
+                Poll::Ready(Ok(())) => {
                     self.closing = true;
                     // An error here means that the socket is gone, which the next read tells.
                     let _ = socket.as_mut().start_send(Ws::Close(None));
-                    self.unflushed = true;
+                    let _ = socket.as_mut().poll_flush(cx);
                 }
             }
         }
-        if self.unflushed {
-            match socket.poll_flush(cx) {
-                // Tried again at the next wake-up: the last message may have none that follows and pushes it out.
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
-            }
+    }
+
+    fn reason_of_error(&self, error: &tungstenite::Error) -> CloseReason {
+        use tungstenite::error::ProtocolError::ResetWithoutClosingHandshake;
+        match error {
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => self.reason_of_end(),
+            tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => CloseReason::EndedEarly,
+            tungstenite::Error::Io(_) => CloseReason::Reset,
+            _ => CloseReason::Protocol,
         }
-        Poll::Pending
     }
 
     fn reason_of_end(&self) -> CloseReason {

@@ -89,6 +89,11 @@ impl TestHost {
         }
     }
 
+    /// How many messages wait for all sessions together.
+    pub(crate) fn waiting(&self) -> usize {
+        self.records(|r| r.session.outbox.waiting()).into_iter().sum()
+    }
+
     /// Why sessions were closed, all of them.
     pub(crate) fn closed(&self) -> Vec<CloseReason> {
         self.records(|r| r.closed.clone()).concat()
@@ -106,6 +111,7 @@ impl Record {
     fn push(&mut self, message: &Message) {
         match self.session.push(message, clock::now()) {
             Pushed::Closed => return,
+            Pushed::Written => self.written += 1,
             Pushed::Queued => {}
             Pushed::DroppedOldest | Pushed::DroppedNewest | Pushed::Overflowed => self.dropped += 1,
         }

@@ -1,5 +1,7 @@
 //! Limits: outboxes that are full, messages that are too large, servers that take no more.
 
+use std::time::Duration;
+
 use pushmark_transport::{CloseReason, ErrorClass, Message, Rx, Step, Tx, WhenFull};
 
 use crate::fixture::{
@@ -40,6 +42,37 @@ async fn settle_a_little() {
 }
 
 for_every_transport!(
+    the_last_message_before_a_writer_blocks_arrives,
+    Config {
+        absence_deadline: Duration::from_millis(150),
+        ..Config::default()
+    },
+    |connector, fixture| {
+        let Some(host) = fixture.host() else { return };
+        let message = Message::binary(vec![7; 8 * 1024]);
+        // How many messages fill all that is between two sockets; then a few less, so that the last ones are taken by the
+        // writer but not by its socket, and no message follows that would push them out.
+        let mut most = usize::MAX;
+        for less in 0..6 {
+            let mut session = fixture.connect(&connector).await;
+            let mut published = 0;
+            while published < most.saturating_sub(less) {
+                host.publish(&message);
+                published += 1;
+                settle_a_little().await;
+                if most == usize::MAX && host.waiting() > 0 {
+                    break;
+                }
+            }
+            most = most.min(published);
+            receive(&mut session.rx, published).await;
+            drop(session);
+            until(|| host.closed().len() == less + 1).await;
+        }
+    }
+);
+
+for_every_transport!(
     a_slow_reader_misses_the_oldest,
     small_outbox(WhenFull::DropOldest),
     |connector, fixture| {
@@ -51,10 +84,9 @@ for_every_transport!(
         let got = numbers(&receive(&mut session.rx, COUNT - dropped).await);
         assert!(got.is_sorted_by(|a, b| a < b));
         assert_eq!(got[0], 0);
-        assert_eq!(
-            &got[got.len() - OUTBOX_MESSAGES..],
-            (COUNT - OUTBOX_MESSAGES..COUNT).collect::<Vec<_>>()
-        );
+        // The newest are there, all but the one place that a message half way out may hold.
+        let newest = COUNT - (OUTBOX_MESSAGES - 1)..COUNT;
+        assert_eq!(&got[got.len() - newest.len()..], newest.collect::<Vec<_>>());
         fixture.publish(&numbered(COUNT));
         assert_eq!(
             receive(&mut session.rx, 1).await,
