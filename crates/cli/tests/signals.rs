@@ -31,7 +31,7 @@ fn lasting(phase: &str, kind: &str, server: Option<&Server>) -> String {
     scenario(
         &names,
         &load,
-        &format!("[workload]\nkind = \"{kind}\"\nrate = \"20/s\"\npayload = \"100 B\"\n{target}"),
+        &format!("[workload]\nkind = \"{kind}\"\nrate = \"100/s\"\npayload = \"100 B\"\n{target}"),
     )
 }
 
@@ -60,7 +60,7 @@ fn a_run_that_is_asked_to_stop_reports_what_there_is() {
     at_once(cases, |(signal, phase, kind)| {
         let case = format!("{signal:?} in {phase} of {kind}");
         // A message that never comes keeps the drain going to its end.
-        let server = (phase == "drain").then(|| Server::start(&["--threads", "1", "--inject-drop", "10"]));
+        let server = (phase == "drain").then(|| Server::start(&["--threads", "1", "--inject-drop", "20"]));
         let folder = Folder::new();
         let file = folder.write("lasting.toml", &lasting(phase, kind, server.as_ref()));
         let out = folder.path("out");
@@ -114,7 +114,7 @@ fn a_second_signal_ends_at_once() {
     at_once(
         [(Signal::INT, Signal::INT), (Signal::TERM, Signal::INT)],
         |(first, second)| {
-            let server = Server::start(&["--threads", "1", "--inject-drop", "10"]);
+            let server = Server::start(&["--threads", "1", "--inject-drop", "20"]);
             let folder = Folder::new();
             // The message that never comes would keep the drain going for five minutes.
             let text = lasting("measure", "push", Some(&server)).replace("drain = \"3s\"", "drain = \"60s\"");

@@ -327,7 +327,7 @@ impl Conductor<'_> {
             }
             _ => None,
         };
-        let begin = Begin {
+        let mut begin = Begin {
             start,
             measured: measured.clone(),
             published,
@@ -335,6 +335,7 @@ impl Conductor<'_> {
         let mut stop_at = measured.end;
         if self.interrupted() {
             stop_at = start;
+            begin.published = None;
         } else {
             self.begin(&begin).await?;
             self.observer.phase(Phase::WarmUp, load.warmup);

@@ -93,7 +93,12 @@ async fn stop(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
     };
     let stop: StopPublishing = match serde_json::from_slice(&body) {
         Ok(stop) => stop,
-        Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("not the end of a publication: {e}")),
+        Err(e) => {
+            return refusal(
+                StatusCode::BAD_REQUEST,
+                format!("not the end of a publication: {e}"),
+            );
+        }
     };
     if let Some(publication) = hub.publication() {
         publication.end_before(stop.at);

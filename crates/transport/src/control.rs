@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use hyper::{Method, StatusCode, Uri};
+use hyper::StatusCode;
 use pushmark_measure::{Histogram, Nanos, Schedule};
 use serde::{Deserialize, Serialize};
 
-use crate::driven::Driven;
 use crate::error::{ErrorClass, Step, TransportError};
+use crate::h1::{Kept, status_of};
 use crate::host::CloseReason;
 use crate::message::Kind;
 use crate::seam::Target;
@@ -95,7 +95,7 @@ pub struct ServerStats {
 
 /// A kept connection to a server's control paths. One request at a time.
 pub struct ControlClient {
-    connection: Driven,
+    connection: Kept,
 }
 
 /// Most that a server's answer may take, in bytes.
@@ -109,7 +109,7 @@ impl ControlClient {
     pub async fn connect(target: &Target) -> Result<Self, TransportError> {
         let stream = crate::tcp::connect(target).await?;
         Ok(Self {
-            connection: Driven::over(stream, target).await?,
+            connection: Kept::over(stream, target),
         })
     }
 
@@ -120,7 +120,7 @@ impl ControlClient {
     pub async fn publish(&mut self, publish: &Publish) -> Result<(), TransportError> {
         let body =
             serde_json::to_vec(publish).map_err(|e| TransportError::new(Step::Send, ErrorClass::Other, e))?;
-        self.ask(Method::POST, PUBLISH_PATH, body).await.map(drop)
+        self.ask("POST", PUBLISH_PATH, body).await.map(drop)
     }
 
     /// Ends the publication before the first message intended at or after `at`, and reads the statistics once it has
@@ -131,7 +131,7 @@ impl ControlClient {
     pub async fn stop(&mut self, at: Nanos) -> Result<ServerStats, TransportError> {
         let body = serde_json::to_vec(&StopPublishing { at })
             .map_err(|e| TransportError::new(Step::Send, ErrorClass::Other, e))?;
-        let answer = self.ask(Method::POST, STOP_PATH, body).await?;
+        let answer = self.ask("POST", STOP_PATH, body).await?;
         parse(&answer)
     }
 
@@ -140,24 +140,18 @@ impl ControlClient {
     /// # Errors
     /// The server has no such path, answered something else, or is gone.
     pub async fn stats(&mut self) -> Result<ServerStats, TransportError> {
-        let answer = self.ask(Method::GET, STATS_PATH, Vec::new()).await?;
+        let answer = self.ask("GET", STATS_PATH, Vec::new()).await?;
         parse(&answer)
     }
 
-    async fn ask(
-        &mut self,
-        method: Method,
-        path: &'static str,
-        body: Vec<u8>,
-    ) -> Result<bytes::Bytes, TransportError> {
-        let request = self
-            .connection
-            .request(method, Uri::from_static(path), body.into());
+    async fn ask(&mut self, method: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>, TransportError> {
+        let headers = "content-type: application/json\r\n";
+        let request = (method, path, headers, &body[..]);
         let (head, answer) = self
             .connection
-            .exchange(Step::Receive, request, MOST_ANSWER_BYTES)
+            .exchange(Step::Receive, request, MOST_ANSWER_BYTES, |_| ())
             .await?;
-        let status = head.status;
+        let status = status_of(Step::Receive, head.status)?;
         if status != StatusCode::OK {
             let words = String::from_utf8_lossy(&answer);
             let class = ErrorClass::Status(status.as_u16());

@@ -96,11 +96,8 @@ pub fn session_header(headers: &mut HeaderMap, session: SessionId) {
 ///
 /// # Errors
 /// Protocol, when they name none.
-pub fn session_of(headers: &HeaderMap) -> Result<SessionId, TransportError> {
-    let name = headers
-        .get(SESSION_HEADER)
-        .and_then(|v| v.to_str().ok()?.parse().ok());
-    name.ok_or_else(|| {
+pub fn named_session(session: Option<SessionId>) -> Result<SessionId, TransportError> {
+    session.ok_or_else(|| {
         TransportError::new(
             Step::Open,
             ErrorClass::Protocol,
@@ -110,12 +107,8 @@ pub fn session_of(headers: &HeaderMap) -> Result<SessionId, TransportError> {
 }
 
 /// `path` for what concerns `session`.
-///
-/// # Errors
-/// None that a path of this crate can have.
-pub fn session_uri(path: &str, session: SessionId) -> Result<Uri, TransportError> {
-    Uri::try_from(format!("{path}?session={session}"))
-        .map_err(|e| TransportError::new(Step::Open, ErrorClass::Other, e))
+pub fn session_path(path: &str, session: SessionId) -> String {
+    format!("{path}?session={session}")
 }
 
 /// A response with nothing but a status.

@@ -5,7 +5,6 @@
 
 pub mod body;
 pub mod control;
-pub mod driven;
 pub mod error;
 pub mod h1;
 pub mod host;

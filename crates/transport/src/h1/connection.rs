@@ -41,6 +41,8 @@ pub struct Exchange<S = TcpStream> {
     sent: usize,
     /// Bytes read but not yet taken: the start of a head, or what followed one.
     carried: Vec<u8>,
+    /// When the socket was last read.
+    last_read: Nanos,
     body: Body,
     /// The peer will close after this response.
     closing: bool,
@@ -65,6 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             unsent: Vec::new(),
             sent: 0,
             carried: Vec::new(),
+            last_read: Nanos::default(),
             body: Body::Length(0),
             closing: false,
             ended: false,
@@ -122,19 +125,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         cx: &mut Context<'_>,
         mut take: impl FnMut(&[httparse::Header<'_>]) -> T,
     ) -> Poll<Result<(Head<T>, Nanos), TransportError>> {
-        let mut received = Nanos::default();
         loop {
             if !self.carried.is_empty() {
                 match self.parse_head(step, &mut take) {
                     Ok(Some(head)) if head.status < 200 && head.status != 101 => continue,
-                    Ok(Some(head)) => {
-                        let received = if received == Nanos::default() {
-                            clock::now()
-                        } else {
-                            received
-                        };
-                        return Poll::Ready(Ok((head, received)));
-                    }
+                    Ok(Some(head)) => return Poll::Ready(Ok((head, self.last_read))),
                     Ok(None) => {}
                     Err(e) => return Poll::Ready(Err(e)),
                 }
@@ -150,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             let carried = &mut self.carried;
             let stream = Pin::new(&mut self.stream);
             let read = ready!(poll_read(stream, cx, |bytes| carried.extend_from_slice(bytes)));
-            received = clock::now();
+            self.last_read = clock::now();
             match read {
                 Ok(n) => self.ended = n == 0,
                 Err(e) => return Poll::Ready(Err(TransportError::from_io(step, &e))),
@@ -214,18 +209,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         let broken = |e| TransportError::new(step, ErrorClass::Protocol, e);
         if !self.carried.is_empty() {
             let carried = std::mem::take(&mut self.carried);
-            let received = clock::now();
+            let received = self.last_read;
             let used = self
                 .body
                 .feed(&carried, |bytes| sink(received, bytes))
                 .map_err(broken)?;
             self.carried = carried[used..].to_vec();
         } else {
-            let (body, carried) = (&mut self.body, &mut self.carried);
+            let (body, carried, last_read) = (&mut self.body, &mut self.carried, &mut self.last_read);
             let mut fed = Ok(());
             let read = ready!(poll_read(Pin::new(&mut self.stream), cx, |bytes| {
-                let received = clock::now();
-                match body.feed(bytes, |bytes| sink(received, bytes)) {
+                *last_read = clock::now();
+                match body.feed(bytes, |bytes| sink(*last_read, bytes)) {
                     Ok(used) => carried.extend_from_slice(&bytes[used..]),
                     Err(e) => fed = Err(e),
                 }

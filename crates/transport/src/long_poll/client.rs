@@ -4,24 +4,21 @@ use std::fmt::Write;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::http::uri::PathAndQuery;
-use hyper::{HeaderMap, Method, Request, StatusCode, Uri};
-use pushmark_measure::clock;
+use hyper::StatusCode;
+use pushmark_measure::{Nanos, clock};
 
-use crate::driven::{Driven, too_large};
 use crate::error::{ErrorClass, Step, TransportError};
-use crate::http::{expect_status, session_of, session_uri};
+use crate::h1::{Headers, Kept, MOST_PLAIN_BYTES, Progress, parsed_header, status_of, too_large};
+use crate::host::SessionId;
+use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
 use crate::long_poll::record::{self, BadRecord, HEADER_BYTES};
 use crate::long_poll::{CURSOR_HEADER, LongPollServer, MOST_ANSWER_BYTES};
 use crate::message::Message;
 use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
 use crate::tcp;
 
-/// Most bytes of an answer that carries no message.
-const MOST_PLAIN_BYTES: usize = 64 * 1024;
+/// Room that an answer's buffer keeps for the next answer, in bytes.
+const KEPT_ROOM_BYTES: usize = 1024;
 
 /// Opens sessions that poll.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,8 +29,8 @@ pub struct LongPollConnector;
 /// connection that is closed at once may never be looked at.
 pub struct LongPollTx {
     /// `None` when the session only receives.
-    connection: Option<Driven>,
-    uri: Uri,
+    connection: Option<Kept>,
+    path: String,
     target: Target,
     closed: bool,
 }
@@ -41,24 +38,17 @@ pub struct LongPollTx {
 /// The receiving half. The next poll is sent before the messages of the last answer are delivered, and waits here, not
 /// in a future that the caller may drop.
 pub struct LongPollRx {
-    connection: Driven,
-    /// Path and query of a poll, up to the cursor's digits.
-    prefix: String,
-    /// A poll that the connection has not taken yet.
-    unsent: Option<Request<Full<Bytes>>>,
-    answer: Option<Answer>,
+    connection: Kept,
+    /// Path and query of a poll; its cursor's digits are written anew for each.
+    path: String,
+    prefix_bytes: usize,
+    /// The cursor of the answer whose body is being read.
+    answering: Option<u64>,
+    /// That body so far, and when its last bytes were read.
+    body: Vec<u8>,
+    received: Nanos,
     max_message_bytes: usize,
     end: Option<Result<(), TransportError>>,
-}
-
-/// An answer whose body is being read.
-struct Answer {
-    cursor: u64,
-    body: Incoming,
-    /// The first piece, mostly the only one: not copied.
-    first: Bytes,
-    /// All pieces, once there are more.
-    whole: BytesMut,
 }
 
 impl Connector for LongPollConnector {
@@ -69,29 +59,37 @@ impl Connector for LongPollConnector {
         let started = clock::now();
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
-        let mut connection = Driven::over(stream, target).await?;
-        let request = connection.request(Method::GET, Uri::from_static(LongPollServer::PATH), Bytes::new());
-        let exchange = connection.exchange(Step::Open, request, MOST_PLAIN_BYTES);
+        let mut connection = Kept::over(stream, target);
+        let take = |headers: Headers<'_, '_>| {
+            (
+                cursor_of(headers),
+                parsed_header::<SessionId>(headers, SESSION_HEADER),
+            )
+        };
+        let request = ("GET", LongPollServer::PATH, "", &b""[..]);
+        let exchange = connection.exchange(Step::Open, request, MOST_PLAIN_BYTES, take);
         let (head, _) = tokio::time::timeout(target.open_deadline, exchange)
             .await
             .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
-        expect_status(Step::Open, head.status, StatusCode::OK)?;
-        let cursor = cursor_of(Step::Open, &head.headers)?;
-        let session = session_of(&head.headers)?;
-        let uri = session_uri(LongPollServer::PATH, session)?;
+        expect_status(Step::Open, status_of(Step::Open, head.status)?, StatusCode::OK)?;
+        let (cursor, session) = head.taken;
+        let cursor = cursor.ok_or_else(|| no_cursor(Step::Open))?;
+        let session = session_path(LongPollServer::PATH, named_session(session)?);
+        let path = format!("{session}&cursor=");
         let mut rx = LongPollRx {
             connection,
-            prefix: format!("{uri}&cursor="),
-            unsent: None,
-            answer: None,
+            prefix_bytes: path.len(),
+            path,
+            answering: None,
+            body: Vec::new(),
+            received: Nanos::default(),
             max_message_bytes: target.max_message_bytes,
             end: None,
         };
         // In flight before anybody waits for it.
-        rx.poll_at(cursor)?;
-        poll_fn(|cx| Poll::Ready(rx.send(Step::Open, cx))).await?;
+        poll_fn(|cx| Poll::Ready(rx.poll_at(Step::Open, cursor, cx))).await?;
         let up = match target.sends {
-            true => Some(Driven::over(tcp::connect(target).await?, target).await?),
+            true => Some(Kept::over(tcp::connect(target).await?, target)),
             false => None,
         };
         let times = ConnectTimes {
@@ -101,7 +99,7 @@ impl Connector for LongPollConnector {
         };
         let tx = LongPollTx {
             connection: up,
-            uri,
+            path: session,
             target: target.clone(),
             closed: false,
         };
@@ -109,17 +107,13 @@ impl Connector for LongPollConnector {
     }
 }
 
-fn cursor_of(step: Step, headers: &HeaderMap) -> Result<u64, TransportError> {
-    let cursor = headers
-        .get(CURSOR_HEADER)
-        .and_then(|v| v.to_str().ok()?.parse().ok());
-    cursor.ok_or_else(|| {
-        TransportError::new(
-            step,
-            ErrorClass::Protocol,
-            format_args!("the answer has no number in its {CURSOR_HEADER} header"),
-        )
-    })
+fn cursor_of(headers: Headers<'_, '_>) -> Option<u64> {
+    parsed_header(headers, CURSOR_HEADER)
+}
+
+fn no_cursor(step: Step) -> TransportError {
+    let words = format_args!("the answer has no number in its {CURSOR_HEADER} header");
+    TransportError::new(step, ErrorClass::Protocol, words)
 }
 
 impl Tx for LongPollTx {
@@ -127,7 +121,7 @@ impl Tx for LongPollTx {
         let closed = |words| Err(TransportError::new(Step::Send, ErrorClass::Closed, words));
         match &mut self.connection {
             _ if self.closed => closed("the session is closed"),
-            Some(connection) => connection.post(self.uri.clone(), message).await,
+            Some(connection) => connection.post(&self.path, message).await,
             None => closed("the session was opened to receive only"),
         }
     }
@@ -148,17 +142,18 @@ impl LongPollTx {
     async fn delete(&mut self) -> Result<(), TransportError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Driven::over(tcp::connect(&self.target).await?, &self.target).await?,
+            None => Kept::over(tcp::connect(&self.target).await?, &self.target),
         };
-        let request = connection.request(Method::DELETE, self.uri.clone(), Bytes::new());
+        let request = ("DELETE", self.path.as_str(), "", &b""[..]);
         let (head, _) = connection
-            .exchange(Step::Close, request, MOST_PLAIN_BYTES)
+            .exchange(Step::Close, request, MOST_PLAIN_BYTES, |_| ())
             .await?;
-        if matches!(head.status, StatusCode::NOT_FOUND | StatusCode::GONE) {
+        let status = status_of(Step::Close, head.status)?;
+        if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) {
             let words = "the server had ended the session already";
             return Err(TransportError::new(Step::Close, ErrorClass::Closed, words));
         }
-        expect_status(Step::Close, head.status, StatusCode::NO_CONTENT)
+        expect_status(Step::Close, status, StatusCode::NO_CONTENT)
     }
 }
 
@@ -169,29 +164,18 @@ impl Rx for LongPollRx {
 }
 
 impl LongPollRx {
-    /// Prepares the poll that confirms all below `cursor`.
-    fn poll_at(&mut self, cursor: u64) -> Result<(), TransportError> {
-        const MOST_DIGITS: usize = 20;
-        let mut path = String::with_capacity(self.prefix.len() + MOST_DIGITS);
-        path.push_str(&self.prefix);
-        let _ = write!(path, "{cursor}");
-        let path = PathAndQuery::from_maybe_shared(Bytes::from(path))
-            .map_err(|e| TransportError::new(Step::Receive, ErrorClass::Other, e))?;
-        self.unsent = Some(
-            self.connection
-                .request(Method::GET, Uri::from(path), Bytes::new()),
-        );
-        Ok(())
-    }
-
-    /// Puts the next poll in flight if the connection is free for it.
-    fn send(&mut self, step: Step, cx: &mut Context<'_>) -> Result<(), TransportError> {
-        match self.unsent {
-            Some(_) => match self.connection.poll_send(step, &mut self.unsent, cx) {
-                Poll::Ready(sent) => sent,
-                Poll::Pending => Ok(()),
-            },
-            None => Ok(()),
+    /// Puts the poll that confirms all below `cursor` in flight, as far as the socket takes it.
+    fn poll_at(&mut self, step: Step, cursor: u64, cx: &mut Context<'_>) -> Result<(), TransportError> {
+        if self.connection.exchange.is_closing() {
+            let words = "the server had closed the connection after its last answer";
+            return Err(TransportError::new(step, ErrorClass::EndedEarly, words));
+        }
+        self.path.truncate(self.prefix_bytes);
+        let _ = write!(self.path, "{cursor}");
+        self.connection.queue("GET", &self.path, "", &[]);
+        match self.connection.exchange.poll_flush(step, cx) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
         }
     }
 
@@ -200,8 +184,8 @@ impl LongPollRx {
             if let Some(end) = &self.end {
                 return Poll::Ready(end.clone().map(|()| 0));
             }
-            let (body, cursor) = match ready!(self.poll_answer(cx)) {
-                Ok(Some(answer)) => answer,
+            let cursor = match ready!(self.poll_answer(cx)) {
+                Ok(Some(cursor)) => cursor,
                 Ok(None) => {
                     self.end = Some(Ok(()));
                     continue;
@@ -211,20 +195,21 @@ impl LongPollRx {
                     continue;
                 }
             };
-            let received = self.connection.last_read();
-            let next = self.poll_at(cursor).and_then(|()| self.send(Step::Receive, cx));
+            let next = self.poll_at(Step::Receive, cursor, cx);
             let mut count = 0;
-            let mut rest = &body[..];
+            let mut rest = &self.body[..];
             let read = loop {
                 match record::take(&mut rest, self.max_message_bytes) {
                     None => break Ok(()),
                     Some(Err(e)) => break Err(class_of(e)),
                     Some(Ok((kind, payload))) => {
-                        inbox.deliver(received, kind, payload);
+                        inbox.deliver(self.received, kind, payload);
                         count += 1;
                     }
                 }
             };
+            self.body.clear();
+            self.body.shrink_to(KEPT_ROOM_BYTES);
             // What came before a failure is told first.
             self.end = read.and(next).err().map(Err);
             if count > 0 {
@@ -233,62 +218,38 @@ impl LongPollRx {
         }
     }
 
-    /// The body of the answer to the poll in flight, and the cursor that confirms it; `None` when the session has ended.
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<(Bytes, u64)>, TransportError>> {
+    /// Reads the answer to the poll in flight into `body`; gives the cursor that confirms it, or `None` when the session has
+    /// ended.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<u64>, TransportError>> {
         const STEP: Step = Step::Receive;
-        if self.unsent.is_some() {
-            ready!(self.connection.poll_send(STEP, &mut self.unsent, cx))?;
-        }
-        let answer = match &mut self.answer {
-            Some(answer) => answer,
-            none => {
-                let (head, body) = ready!(self.connection.poll_head(STEP, cx))?.into_parts();
-                match head.status {
-                    StatusCode::GONE => return Poll::Ready(Ok(None)),
-                    StatusCode::NO_CONTENT => {}
-                    status => expect_status(STEP, status, StatusCode::OK)?,
-                }
-                none.insert(Answer {
-                    cursor: cursor_of(STEP, &head.headers)?,
-                    body,
-                    first: Bytes::new(),
-                    whole: BytesMut::new(),
-                })
+        let exchange = &mut self.connection.exchange;
+        ready!(exchange.poll_flush(STEP, cx))?;
+        if self.answering.is_none() {
+            let (head, received) = ready!(exchange.poll_head(STEP, cx, cursor_of))?;
+            self.received = received;
+            match status_of(STEP, head.status)? {
+                StatusCode::GONE => return Poll::Ready(Ok(None)),
+                StatusCode::NO_CONTENT => {}
+                status => expect_status(STEP, status, StatusCode::OK)?,
             }
-        };
+            self.answering = Some(head.taken.ok_or_else(|| no_cursor(STEP))?);
+        }
         let limit = MOST_ANSWER_BYTES.max(self.max_message_bytes.saturating_add(HEADER_BYTES));
-        while let Some(data) = ready!(self.connection.poll_data(STEP, &mut answer.body, cx)) {
-            answer.append(data?, limit)?;
+        loop {
+            let (body, received) = (&mut self.body, &mut self.received);
+            let progress = ready!(exchange.poll_body(STEP, cx, |at, bytes| {
+                // The head and the body of a small answer come in one read, whose time the head has.
+                *received = (*received).max(at);
+                // One byte over the limit is enough to tell.
+                body.extend_from_slice(&bytes[..bytes.len().min(limit + 1 - body.len())]);
+            }))?;
+            if self.body.len() > limit {
+                return Poll::Ready(Err(too_large(STEP, limit)));
+            }
+            if progress == Progress::Done {
+                return Poll::Ready(Ok(self.answering.take()));
+            }
         }
-        Poll::Ready(Ok(self.answer.take().map(Answer::whole)))
-    }
-}
-
-impl Answer {
-    fn append(&mut self, data: Bytes, limit: usize) -> Result<(), TransportError> {
-        let len = self.first.len().max(self.whole.len());
-        if data.len() > limit - len {
-            return Err(too_large(Step::Receive, limit));
-        }
-        if len == 0 {
-            self.first = data;
-            return Ok(());
-        }
-        if self.whole.is_empty() {
-            self.whole.extend_from_slice(&self.first);
-        }
-        self.whole.extend_from_slice(&data);
-        Ok(())
-    }
-
-    /// The body and the cursor that confirms it.
-    fn whole(self) -> (Bytes, u64) {
-        let body = if self.whole.is_empty() {
-            self.first
-        } else {
-            self.whole.freeze()
-        };
-        (body, self.cursor)
     }
 }
 

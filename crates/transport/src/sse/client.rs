@@ -5,14 +5,13 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, Method, StatusCode, Uri};
+use hyper::StatusCode;
 use pushmark_measure::{Nanos, clock};
 
-use crate::driven::{Driven, too_large};
 use crate::error::{ErrorClass, Step, TransportError};
-use crate::http::{expect_status, session_of, session_uri};
+use crate::h1::{Kept, Progress, header, parsed_header, status_of, too_large};
+use crate::host::SessionId;
+use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
 use crate::message::{Kind, Message};
 use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
 use crate::sse::SseServer;
@@ -22,7 +21,9 @@ use crate::tcp;
 
 const EVENT_STREAM: &str = "text/event-stream";
 /// The content coding of a body that is as it is (RFC 9110, section 8.4.1 and 12.5.3).
-const IDENTITY: &str = "identity";
+const IDENTITY: &[u8] = b"identity";
+const REQUEST_HEADERS: &str =
+    "accept: text/event-stream\r\naccept-encoding: identity\r\ncache-control: no-store\r\n";
 /// Lines up to this length are always read: comments, ids and types do not count as payload.
 const LEAST_LINE_BYTES: usize = 64 * 1024;
 
@@ -33,7 +34,7 @@ pub struct SseConnector;
 /// The sending half: POSTs over a connection of its own.
 pub struct SseTx {
     /// `None` when the session only receives.
-    up: Option<(Driven, Uri)>,
+    up: Option<(Kept, String)>,
     down: Rc<RefCell<Down>>,
 }
 
@@ -54,8 +55,7 @@ enum State {
 }
 
 struct Stream {
-    body: Incoming,
-    connection: Driven,
+    connection: Kept,
     parser: Parser,
     /// A decoded payload.
     decoded: Vec<u8>,
@@ -70,13 +70,13 @@ impl Connector for SseConnector {
         let started = clock::now();
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
-        let connection = Driven::over(stream, target).await?;
-        let opened = tokio::time::timeout(target.open_deadline, open(connection, target)).await;
-        let (stream, headers) =
+        let opened =
+            tokio::time::timeout(target.open_deadline, open(Kept::over(stream, target), target)).await;
+        let (stream, session) =
             opened.map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         let up = if target.sends {
-            let uri = session_uri(SseServer::PATH, session_of(&headers)?)?;
-            Some((Driven::over(tcp::connect(target).await?, target).await?, uri))
+            let path = session_path(SseServer::PATH, named_session(session)?);
+            Some((Kept::over(tcp::connect(target).await?, target), path))
         } else {
             None
         };
@@ -100,39 +100,47 @@ impl Connector for SseConnector {
     }
 }
 
-async fn open(mut connection: Driven, target: &Target) -> Result<(Stream, HeaderMap), TransportError> {
-    let mut request = connection.request(
-        Method::GET,
-        Uri::from_static(SseServer::PATH),
-        bytes::Bytes::new(),
-    );
-    let headers = request.headers_mut();
-    headers.insert(ACCEPT, HeaderValue::from_static(EVENT_STREAM));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(IDENTITY));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let (head, body) = connection.ask(Step::Open, request).await?.into_parts();
-    expect_status(Step::Open, head.status, StatusCode::OK)?;
-    let media_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |v| v.as_bytes());
-    if !is_event_stream(media_type) {
+/// What is read of the answer's headers.
+struct Taken {
+    media_type: Vec<u8>,
+    coding: Option<Vec<u8>>,
+    session: Option<SessionId>,
+}
+
+async fn open(mut connection: Kept, target: &Target) -> Result<(Stream, Option<SessionId>), TransportError> {
+    let request = ("GET", SseServer::PATH, REQUEST_HEADERS, &b""[..]);
+    let take = |headers: crate::h1::Headers<'_, '_>| Taken {
+        media_type: header(headers, "content-type").unwrap_or_default().to_vec(),
+        coding: header(headers, "content-encoding").map(<[u8]>::to_vec),
+        session: parsed_header(headers, SESSION_HEADER),
+    };
+    let head = connection.ask(Step::Open, request, take).await?;
+    expect_status(Step::Open, status_of(Step::Open, head.status)?, StatusCode::OK)?;
+    let Taken {
+        media_type,
+        coding,
+        session,
+    } = head.taken;
+    if !is_event_stream(&media_type) {
         let words = format!(
             "the content type is {:?} where {EVENT_STREAM} was needed",
-            String::from_utf8_lossy(media_type)
+            String::from_utf8_lossy(&media_type)
         );
         return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
     }
-    if let Some(coding) = head.headers.get(CONTENT_ENCODING).filter(|c| *c != IDENTITY) {
+    if let Some(coding) = coding.filter(|c| c != IDENTITY) {
         // Bytes that are not text would be read as a stream without events.
+        let coding = String::from_utf8_lossy(&coding);
         let words = format!("the content coding is {coding:?}, which was not asked for");
         return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
     }
     let stream = Stream {
-        body,
         connection,
         parser: Parser::new(writer::encoded_bytes(target.max_message_bytes).max(LEAST_LINE_BYTES)),
         decoded: Vec::new(),
         max_message_bytes: target.max_message_bytes,
     };
-    Ok((stream, head.headers))
+    Ok((stream, session))
 }
 
 /// Whether a content type's essence is that of an event stream (WHATWG HTML, section 9.2.3).
@@ -148,7 +156,7 @@ impl Tx for SseTx {
             return closed("the session is closed");
         }
         match &mut self.up {
-            Some((connection, uri)) => connection.post(uri.clone(), message).await,
+            Some((connection, path)) => connection.post(path, message).await,
             None => closed("the session was opened to receive only"),
         }
     }
@@ -206,20 +214,26 @@ impl Stream {
             max_message_bytes: self.max_message_bytes,
             failed: None,
         };
+        let (exchange, parser) = (&mut self.connection.exchange, &mut self.parser);
         let end = loop {
-            let chunk = match self.connection.poll_data(Step::Receive, &mut self.body, cx) {
-                Poll::Pending => break None,
-                Poll::Ready(None) => break Some(Ok(())),
-                Poll::Ready(Some(Err(e))) => break Some(Err(e)),
-                Poll::Ready(Some(Ok(chunk))) => chunk,
-            };
-            delivery.received = self.connection.last_read();
-            let fed = self.parser.feed(&chunk, &mut delivery);
+            let mut fed = Ok(());
+            let progress = exchange.poll_body(Step::Receive, cx, |received, bytes| {
+                delivery.received = received;
+                if fed.is_ok() && delivery.failed.is_none() {
+                    fed = parser.feed(bytes, &mut delivery);
+                }
+            });
             if let Some(e) = delivery.failed.take() {
                 break Some(Err(e));
             }
             if let Err(e) = fed {
                 break Some(Err(TransportError::new(Step::Receive, ErrorClass::TooLarge, e)));
+            }
+            match progress {
+                Poll::Pending => break None,
+                Poll::Ready(Ok(Progress::More)) => {}
+                Poll::Ready(Ok(Progress::Done)) => break Some(Ok(())),
+                Poll::Ready(Err(e)) => break Some(Err(e)),
             }
         };
         (delivery.count, end)

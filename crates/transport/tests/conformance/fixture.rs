@@ -272,3 +272,14 @@ pub(crate) fn numbers(messages: &[Message]) -> Vec<usize> {
     };
     messages.iter().map(number).collect()
 }
+
+/// The headers of a response, as a map of their own.
+pub(crate) fn header_map(headers: pushmark_transport::h1::Headers<'_, '_>) -> hyper::HeaderMap {
+    let owned = |h: &httparse::Header<'_>| (h.name.parse().unwrap(), h.value.try_into().unwrap());
+    headers
+        .iter()
+        .map(owned)
+        .collect::<Vec<(hyper::header::HeaderName, hyper::header::HeaderValue)>>()
+        .into_iter()
+        .collect()
+}

@@ -7,18 +7,20 @@ use bytes::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL};
 use hyper::{HeaderMap, Method};
 use pushmark_transport::ErrorClass::{self, EndedEarly, Protocol, Status, TooLarge};
-use pushmark_transport::driven::Driven;
+use pushmark_transport::h1::Kept;
 use pushmark_transport::http::SESSION_HEADER;
 use pushmark_transport::long_poll::{CURSOR_HEADER, LongPollConnector, MOST_ANSWER_BYTES, record};
 use pushmark_transport::ws::WsConnector;
 use pushmark_transport::{CloseReason, Connector, Kind, Message, Step, Target, Tx};
 
-use crate::fixture::{numbered, numbers, receive, receive_to_end, run_alone, settle, target, until};
+use crate::fixture::{
+    header_map, numbered, numbers, receive, receive_to_end, run_alone, settle, target, until,
+};
 use crate::host::{Config, TestHost};
 use crate::script::{self, Then};
 
 /// A client that asks what it is told to.
-struct Raw(Driven);
+struct Raw(Kept);
 
 /// How a session ended.
 type End = Result<(), ErrorClass>;
@@ -28,13 +30,14 @@ type Answer = (u16, HeaderMap, Bytes);
 impl Raw {
     async fn connect(target: &Target) -> Self {
         let stream = pushmark_transport::tcp::connect(target).await.unwrap();
-        Self(Driven::over(stream, target).await.unwrap())
+        Self(Kept::over(stream, target))
     }
 
     async fn ask(&mut self, method: Method, uri: &str) -> Answer {
-        let request = self.0.request(method, uri.parse().unwrap(), Bytes::new());
-        let (head, body) = self.0.exchange(Step::Receive, request, 1 << 24).await.unwrap();
-        (head.status.as_u16(), head.headers, body)
+        let request = (method.as_str(), uri, "", &b""[..]);
+        let exchange = self.0.exchange(Step::Receive, request, 1 << 24, header_map);
+        let (head, body) = exchange.await.unwrap();
+        (head.status, head.taken, body.into())
     }
 
     async fn poll(&mut self, cursor: u64) -> (u16, Option<u64>, Vec<Message>) {

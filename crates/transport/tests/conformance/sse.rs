@@ -1,14 +1,13 @@
 //! Server-sent events: what servers may send, what they may not, and what ours answers.
 
-use hyper::Method;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
 use pushmark_transport::ErrorClass::{self, EndedEarly, Protocol, TooLarge};
-use pushmark_transport::driven::Driven;
+use pushmark_transport::h1::Kept;
 use pushmark_transport::http::SESSION_HEADER;
 use pushmark_transport::sse::SseConnector;
 use pushmark_transport::{Connector, Message, Step, Target};
 
-use crate::fixture::{receive_to_end, run_alone, target};
+use crate::fixture::{header_map, receive_to_end, run_alone, target};
 use crate::host::{Config, TestHost};
 use crate::script::{self, Then};
 
@@ -178,12 +177,14 @@ fn our_server_says_what_a_browser_needs() {
         let host = TestHost::new(Config::default());
         let target = target(crate::host::serve(host.clone()).await);
         let stream = pushmark_transport::tcp::connect(&target).await.unwrap();
-        let mut http = Driven::over(stream, &target).await.unwrap();
-        let request = http.request(Method::GET, "/sse".parse().unwrap(), "".into());
-        let (head, _body) = http.ask(Step::Open, request).await.unwrap().into_parts();
+        let mut http = Kept::over(stream, &target);
+        let head = http
+            .ask(Step::Open, ("GET", "/sse", "", b""), header_map)
+            .await
+            .unwrap();
         assert_eq!(head.status, 200);
-        assert_eq!(head.headers[CONTENT_TYPE], "text/event-stream");
-        assert_eq!(head.headers[CACHE_CONTROL], "no-store");
-        assert_eq!(head.headers[SESSION_HEADER], format!("{:032x}", 1));
+        assert_eq!(head.taken[CONTENT_TYPE], "text/event-stream");
+        assert_eq!(head.taken[CACHE_CONTROL], "no-store");
+        assert_eq!(head.taken[SESSION_HEADER], format!("{:032x}", 1));
     });
 }
