@@ -138,6 +138,7 @@ async fn connect_control(address: SocketAddr, cell: &Cell) -> Result<Option<Cont
         sends: false,
         connect_deadline: cell.deadlines.connect,
         open_deadline: cell.deadlines.open,
+        usual_message_bytes: 1024,
         max_message_bytes: 1 << 20,
         in_process: None,
     };

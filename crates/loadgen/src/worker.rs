@@ -252,6 +252,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
             sends: matches!(assignment.workload, Workload::Echo(_)),
             connect_deadline: deadlines.connect,
             open_deadline: deadlines.open,
+            usual_message_bytes: usual_message(&assignment.workload),
             max_message_bytes: largest_message(&assignment.workload),
             in_process: in_process.then(|| peer.clone()),
         },
@@ -544,6 +545,13 @@ impl Worker {
 
     fn flush(&self, phase: Phase) -> Result<(), WorkerError> {
         flush(&self.context, phase, &self.out)
+    }
+}
+
+fn usual_message(workload: &Workload) -> usize {
+    match workload {
+        Workload::Push(m) | Workload::Echo(m) => m.payload_bytes as usize,
+        Workload::Connect { .. } => 0,
     }
 }
 

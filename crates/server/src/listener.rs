@@ -10,8 +10,9 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pushmark_transport::takeover::Opening;
 use pushmark_transport::timer::Timer;
-use pushmark_transport::{ConnectionKill, process};
+use pushmark_transport::{ConnectionKill, process, registry};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -200,6 +201,19 @@ async fn connection(stream: TcpStream, hub: Arc<Hub>, mut stopping: watch::Recei
         return;
     }
     let kill = ConnectionKill::default();
+    let opening = tokio::select! {
+        opening = tokio::time::timeout(hub.config.header_deadline, Opening::look(&stream)) => opening,
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    let stream = match opening {
+        Ok(Ok(Some(opening))) => match registry::take_over(&opening, stream, &hub, &kill).await {
+            Ok(()) => return,
+            Err(stream) => stream,
+        },
+        Ok(Ok(None)) => stream,
+        // Gone, or silent for too long.
+        Ok(Err(_)) | Err(_) => return,
+    };
     let service = service_fn(|mut request| {
         let (hub, kill) = (hub.clone(), kill.clone());
         async move {

@@ -36,18 +36,18 @@ impl<H: Host> ServerBody<H> {
 pub struct OutboxStream<H: Host> {
     host: Arc<H>,
     session: Arc<Session>,
-    /// Sent before the first message.
-    prelude: Option<Bytes>,
+    /// What the body carries of a message that is encoded for the socket.
+    unwrap: fn(&Bytes) -> Bytes,
     ended: bool,
 }
 
 impl<H: Host> OutboxStream<H> {
-    /// Streams `session`'s messages, `prelude` first.
-    pub fn new(host: Arc<H>, session: Arc<Session>, prelude: Bytes) -> Self {
+    /// Streams `session`'s messages. `unwrap` takes off what the transport put around a message for the socket alone.
+    pub fn new(host: Arc<H>, session: Arc<Session>, unwrap: fn(&Bytes) -> Bytes) -> Self {
         Self {
             host,
             session,
-            prelude: (!prelude.is_empty()).then_some(prelude),
+            unwrap,
             ended: false,
         }
     }
@@ -77,29 +77,24 @@ impl<H: Host> Body for ServerBody<H> {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             ServerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            ServerBody::Stream(stream) => {
-                if let Some(prelude) = stream.prelude.take() {
-                    return Poll::Ready(Some(Ok(Frame::data(prelude))));
+            ServerBody::Stream(stream) => match stream.session.outbox.poll_pop(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Some(outgoing)) => {
+                    stream.host.written(&stream.session, outgoing.sent);
+                    Poll::Ready(Some(Ok(Frame::data((stream.unwrap)(&outgoing.encoded)))))
                 }
-                match stream.session.outbox.poll_pop(cx) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Some(outgoing)) => {
-                        stream.host.written(&stream.session, outgoing.sent);
-                        Poll::Ready(Some(Ok(Frame::data(outgoing.encoded))))
-                    }
-                    Poll::Ready(None) => {
-                        stream.ended = true;
-                        let overflowed = stream.session.outbox.has_overflowed();
-                        let reason = if overflowed {
-                            CloseReason::SlowReader
-                        } else {
-                            CloseReason::Server
-                        };
-                        stream.host.closed(&stream.session, reason);
-                        Poll::Ready(None)
-                    }
+                Poll::Ready(None) => {
+                    stream.ended = true;
+                    let overflowed = stream.session.outbox.has_overflowed();
+                    let reason = if overflowed {
+                        CloseReason::SlowReader
+                    } else {
+                        CloseReason::Server
+                    };
+                    stream.host.closed(&stream.session, reason);
+                    Poll::Ready(None)
                 }
-            }
+            },
         }
     }
 

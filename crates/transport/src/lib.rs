@@ -18,6 +18,7 @@ pub mod registry;
 pub mod seam;
 pub mod sse;
 pub mod stamp;
+pub mod takeover;
 pub mod tcp;
 pub mod timer;
 pub mod ws;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 
-use crate::host::Host;
+use crate::host::{ConnectionKill, Host};
 use crate::long_poll::{LongPollConnector, LongPollServer};
 use crate::message::Message;
 use crate::null::NullConnector;
 use crate::seam::{Connector, ServerHalf, ServerRequest, ServerResponse};
 use crate::sse::{SseConnector, SseServer};
+use crate::takeover::Opening;
 use crate::ws::{WsConnector, WsServer};
 
 /// A carrier that is plain HTTP/1.1 over TCP.
@@ -74,6 +76,23 @@ macro_rules! registry {
                 return Ok(<$server as ServerHalf>::respond(request, host).await);
             })?)*
             Err(request)
+        }
+
+        /// Serves a connection straight on its socket, when its transport does so for such an opening; gives it back otherwise, with
+        /// nothing read from it.
+        ///
+        /// # Errors
+        /// The connection, which goes the usual way.
+        pub async fn take_over<H: Host>(
+            opening: &Opening,
+            stream: TcpStream,
+            host: &Arc<H>,
+            kill: &ConnectionKill,
+        ) -> Result<(), TcpStream> {
+            $($(if opening.request.uri().path() == <$server>::PATH {
+                return <$server as ServerHalf>::take_over(opening, stream, host, kill).await;
+            })?)*
+            Err(stream)
         }
 
         /// The row whose server half has `path`; the number of rows when there is none.

@@ -11,11 +11,13 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use pushmark_measure::Nanos;
+use tokio::net::TcpStream;
 
 use crate::body::ServerBody;
 use crate::error::TransportError;
-use crate::host::Host;
+use crate::host::{ConnectionKill, Host};
 use crate::message::{Kind, Message};
+use crate::takeover::Opening;
 
 /// Where a session goes, and what it may take.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Target {
     pub connect_deadline: Duration,
     /// Deadline from connected to usable.
     pub open_deadline: Duration,
+    /// How large messages are mostly: buffers are made for that.
+    pub usual_message_bytes: usize,
     /// A message larger than this ends the session with an error of its own class.
     pub max_message_bytes: usize,
     /// Which in-process peer a transport without sockets talks to; see [`crate::null`].
@@ -139,4 +143,18 @@ pub trait ServerHalf: 'static {
     /// Answers one request for [`ServerHalf::PATH`]: opens a session, takes a message upstream, or gives what waits.
     /// Never fails: what is wrong with a request is said in its response.
     fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> impl Future<Output = ServerResponse<H>>;
+
+    /// Serves a whole connection from the request it opened with, straight on its socket, when the transport gains by it; else
+    /// gives the connection back, with nothing read from it, and it goes the usual way.
+    ///
+    /// # Errors
+    /// The connection, which this transport does not take.
+    fn take_over<H: Host>(
+        _opening: &Opening,
+        stream: TcpStream,
+        _host: &Arc<H>,
+        _kill: &ConnectionKill,
+    ) -> impl Future<Output = Result<(), TcpStream>> {
+        std::future::ready(Err(stream))
+    }
 }

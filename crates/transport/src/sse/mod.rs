@@ -16,6 +16,7 @@
 //! connection, which the server cannot tell from a crash and reports as
 //! [`CloseReason::EndedEarly`](crate::CloseReason::EndedEarly).
 
+mod chunk;
 mod client;
 pub mod parser;
 mod server;

@@ -1,17 +1,22 @@
 //! Server-sent events, server half.
 
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, StatusCode};
+use tokio::net::TcpStream;
 
 use crate::body::{OutboxStream, ServerBody};
-use crate::host::{ConnectionKill, Host};
-use crate::http::{receive_post, refusal, session_header, status};
+use crate::host::{CloseReason, ConnectionKill, Host, Session};
+use crate::http::{SESSION_HEADER, receive_post, refusal, session_header, status};
 use crate::message::Message;
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
-use crate::sse::writer;
+use crate::sse::{chunk, writer};
+use crate::takeover::Opening;
 
 /// Serves event streams and the messages that come up beside them.
 pub struct SseServer;
@@ -20,7 +25,28 @@ impl ServerHalf for SseServer {
     const PATH: &'static str = "/sse";
 
     fn encode(message: &Message) -> Bytes {
-        writer::encode(message)
+        chunk::wrap(&writer::encode(message))
+    }
+
+    async fn take_over<H: Host>(
+        opening: &Opening,
+        stream: TcpStream,
+        host: &Arc<H>,
+        kill: &ConnectionKill,
+    ) -> Result<(), TcpStream> {
+        // A request with a query is none that opens a stream here; the usual way says so.
+        if opening.request.uri().query().is_some() {
+            return Err(stream);
+        }
+        let Some(session) = host.open::<Self>(kill.clone()) else {
+            return Err(stream);
+        };
+        let reason = match opening.take(&stream) {
+            Ok(()) => serve(stream, &session, &**host).await,
+            Err(_) => CloseReason::Reset,
+        };
+        host.closed(&session, reason);
+        Ok(())
     }
 
     async fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
@@ -52,6 +78,66 @@ fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     session_header(headers, session.id);
-    *response.body_mut() = ServerBody::Stream(OutboxStream::new(host.clone(), session, Bytes::new()));
+    *response.body_mut() = ServerBody::Stream(OutboxStream::new(host.clone(), session, chunk::unwrap));
     response
+}
+
+/// Serves a stream straight on its socket. Messages are written by whoever pushes them; this task writes what the socket did
+/// not take at once, and notices the client's end.
+async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> CloseReason {
+    let stream = Arc::new(stream);
+    session.outbox.write_to(stream.clone());
+    // The connection ends with the stream: there is nobody to read a further request from it.
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n{SESSION_HEADER}: {}\r\n\
+         connection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+        session.id
+    );
+    session.outbox.push_control(head.as_bytes());
+    let mut ending = false;
+    let served = poll_fn(|cx| {
+        if let Poll::Ready(reason) = poll_client(&stream, ending, cx) {
+            return Poll::Ready(reason);
+        }
+        loop {
+            match session
+                .outbox
+                .poll_write_out(cx, |sent| host.written(session, sent))
+            {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
+                Poll::Ready(Ok(())) if session.outbox.has_overflowed() => {
+                    return Poll::Ready(CloseReason::SlowReader);
+                }
+                Poll::Ready(Ok(())) if ending => return Poll::Ready(CloseReason::Server),
+                Poll::Ready(Ok(())) => {
+                    ending = true;
+                    session.outbox.push_control(chunk::LAST);
+                }
+            }
+        }
+    });
+    tokio::select! {
+        reason = served => reason,
+        () = session.kill.killed() => CloseReason::SlowReader,
+    }
+}
+
+/// Ready when the client has gone. What it sends on a stream that only goes down is read and means nothing.
+fn poll_client(stream: &TcpStream, ending: bool, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    let mut nothing = [0; 512];
+    loop {
+        match stream.poll_read_ready(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
+            Poll::Ready(Ok(())) => {}
+        }
+        match stream.try_read(&mut nothing) {
+            Ok(0) if ending => return Poll::Ready(CloseReason::Server),
+            Ok(0) => return Poll::Ready(CloseReason::EndedEarly),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(CloseReason::Reset),
+        }
+    }
 }

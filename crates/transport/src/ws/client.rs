@@ -17,7 +17,7 @@ use crate::error::{ErrorClass, Step, TransportError};
 use crate::message::{Kind, Message};
 use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
 use crate::tcp::{self, Stamped};
-use crate::ws::{WsServer, class_of, config};
+use crate::ws::{WsServer, class_of, client_read_bytes, config};
 
 /// Opens WebSocket sessions.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,7 +54,10 @@ impl Connector for WsConnector {
         let handshake = tokio_tungstenite::client_async_with_config(
             url,
             Stamped::new(stream),
-            Some(config(target.max_message_bytes, 0)),
+            Some(config(
+                target.max_message_bytes,
+                client_read_bytes(target.usual_message_bytes),
+            )),
         );
         let (socket, _response) = tokio::time::timeout(target.open_deadline, handshake)
             .await

@@ -14,12 +14,24 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::error::{ErrorClass, Step, TransportError};
 
-/// A small read buffer, since a client holds thousands of connections (the library's 128 KiB default costs 135 KiB
-/// each); no buffering of writes beyond one wake-up; caps on everything a peer can make grow.
-fn config(max_message_bytes: usize, write_buffer_bytes: usize) -> WebSocketConfig {
+/// The server's read buffer: clients send little, and there are many of them.
+const SERVER_READ_BYTES: usize = 1024;
+
+/// The client's read buffer for messages of usually `usual_message_bytes`. The library fills it with zeros before every read
+/// and keeps one for each connection, so its default of 128 KiB costs 135 KiB a connection; a small message must fit with its
+/// header, and a large one should not take many reads.
+fn client_read_bytes(usual_message_bytes: usize) -> usize {
+    const HEADER_BYTES: usize = 14;
+    (usual_message_bytes + HEADER_BYTES)
+        .next_power_of_two()
+        .clamp(1024, 16 * 1024)
+}
+
+/// No buffering of writes, and caps on everything a peer can make grow.
+fn config(max_message_bytes: usize, read_buffer_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(4 * 1024)
-        .write_buffer_size(write_buffer_bytes)
+        .read_buffer_size(read_buffer_bytes)
+        .write_buffer_size(0)
         .max_write_buffer_size((2 * max_message_bytes).max(256 * 1024))
         .max_message_size(Some(max_message_bytes))
         .max_frame_size(Some(max_message_bytes))

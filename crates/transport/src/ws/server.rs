@@ -23,7 +23,7 @@ use crate::http::{refusal, status};
 use crate::message::{Kind, Message};
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
 use crate::ws::socket::Socket;
-use crate::ws::{config, frame};
+use crate::ws::{SERVER_READ_BYTES, config, frame};
 
 /// Answers WebSocket handshakes and serves the sessions they open.
 pub struct WsServer;
@@ -108,9 +108,10 @@ async fn serve<H: Host>(stream: TcpStream, early: Bytes, session: &Arc<Session>,
     let socket = Socket {
         stream: stream.clone(),
         session: session.clone(),
-        early,
+        // An empty remainder would keep the handshake's whole buffer.
+        early: if early.is_empty() { Bytes::new() } else { early },
     };
-    let config = config(host.max_message_bytes(), 0);
+    let config = config(host.max_message_bytes(), SERVER_READ_BYTES);
     let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
     session.outbox.write_to(stream);
     let mut served = Served { closing: false };

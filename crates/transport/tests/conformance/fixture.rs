@@ -69,9 +69,14 @@ fn run_rows(name: &str, case: impl Case, config: Config, threaded: bool) {
         }
     }
     for row in registry::ROWS {
-        for carrier in row.carriers {
+        let ways = row
+            .carriers
+            .iter()
+            .flat_map(|carrier| [(carrier, true), (carrier, false)]);
+        for (carrier, take_over) in ways {
             // Shown when the test fails.
-            eprintln!("{name}: {} over {carrier}", row.name);
+            eprintln!("{name}: {} over {carrier}, taken over: {take_over}", row.name);
+            let config = Config { take_over, ..config };
             let (local, runtime) = (tokio::task::LocalSet::new(), runtime());
             let fixture = local.block_on(&runtime, Fixture::new(row, config, threaded));
             let task = Task(case, fixture, local, runtime);
@@ -116,6 +121,7 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         sends: true,
         connect_deadline: Duration::from_secs(20),
         open_deadline: Duration::from_secs(20),
+        usual_message_bytes: 1024,
         max_message_bytes: 1 << 20,
         in_process: None,
     }

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use pushmark_measure::{Nanos, clock};
 use pushmark_transport::http::refusal;
 use pushmark_transport::outbox::Pushed;
+use pushmark_transport::takeover::Opening;
 use pushmark_transport::{
     CloseReason, ConnectionKill, Host, Message, Outbox, ServerHalf, Session, SessionId, WhenFull, registry,
 };
@@ -21,6 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Config {
     pub(crate) echo: bool,
+    /// Openings that came whole may be served straight on their sockets.
+    pub(crate) take_over: bool,
     pub(crate) outbox_messages: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) max_sessions: usize,
@@ -33,6 +36,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             echo: false,
+            take_over: true,
             outbox_messages: 100_000,
             when_full: WhenFull::DropNewest,
             max_sessions: 100,
@@ -215,6 +219,16 @@ pub(crate) async fn serve(host: Arc<TestHost>) -> SocketAddr {
 async fn connection(stream: TcpStream, host: Arc<TestHost>) {
     stream.set_nodelay(true).unwrap();
     let kill = ConnectionKill::default();
+    let stream = match Opening::look(&stream).await {
+        Ok(Some(opening)) if host.config.take_over => {
+            match registry::take_over(&opening, stream, &host, &kill).await {
+                Ok(()) => return,
+                Err(stream) => stream,
+            }
+        }
+        Ok(_) => stream,
+        Err(_) => return,
+    };
     let service = service_fn(|mut request| {
         let (host, kill) = (host.clone(), kill.clone());
         async move {
