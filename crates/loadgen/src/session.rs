@@ -99,7 +99,8 @@ pub(crate) async fn run<C: Connector>(
     open_at: Nanos,
 ) {
     context.timer.until(open_at).await;
-    let connected = context.connect(&connector, state.index, true).await;
+    // In a box of its own: connecting needs more room than the session that it leads to, and gives it back.
+    let connected = Box::pin(context.connect(&connector, state.index, true)).await;
     let Some(Connected {
         mut tx,
         mut rx,
@@ -131,7 +132,8 @@ pub(crate) async fn run<C: Connector>(
         let receiving = receive(&context, &mut rx, &mut inbox);
         let sending = async {
             match &echo {
-                Some(messages) => send(&context, &state, &mut tx, messages).await,
+                // Boxed: only those who send need the room.
+                Some(messages) => Box::pin(send(&context, &state, &mut tx, messages)).await,
                 None => pending().await,
             }
         };
@@ -146,14 +148,14 @@ pub(crate) async fn run<C: Connector>(
     match ended {
         None => {
             let deadline = context.assignment.deadlines.close;
-            let _ = tokio::time::timeout(deadline, async {
+            let close = Box::pin(async {
                 if tx.close().await.is_ok() {
                     // The peer's answer ends the session; what still arrives was counted as lost already.
                     let mut ignored = Ignored;
                     while rx.recv(&mut ignored).await.is_ok_and(|n| n > 0) {}
                 }
-            })
-            .await;
+            });
+            let _ = tokio::time::timeout(deadline, close).await;
             context.event(state.index, EventKind::ClosedByUs, String::new());
         }
         Some(Ok(())) => {

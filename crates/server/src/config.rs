@@ -21,7 +21,7 @@ pub struct Config {
     pub max_sessions: usize,
     /// Largest message a client may send, in bytes.
     pub max_message_bytes: usize,
-    /// A request's headers must have arrived by then.
+    /// The headers of a connection's first request must have arrived by then.
     pub header_deadline: Duration,
     /// How long open sessions get to end when the server stops.
     pub stop_deadline: Duration,

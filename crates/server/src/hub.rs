@@ -105,6 +105,10 @@ impl Hub {
         self.counts.accept_errors.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn count_refused(&self) {
+        self.counts.refused.fetch_add(1, Relaxed);
+    }
+
     /// The running publication, whenever it changes.
     pub(crate) fn publications(&self) -> watch::Receiver<Option<Arc<Publication>>> {
         self.publication.subscribe()
@@ -229,7 +233,6 @@ impl Host for Hub {
     fn open<S: ServerHalf>(&self, kill: ConnectionKill) -> Option<Arc<Session>> {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         if by_id.len() >= self.config.max_sessions {
-            self.counts.refused.fetch_add(1, Relaxed);
             return None;
         }
         let outbox = Outbox::new(self.config.outbox_messages, self.config.when_full);

@@ -1,6 +1,7 @@
 //! The reference server: every transport on one port, a hub that publishes and echoes, and its own counts.
 
 pub mod config;
+mod deadline;
 mod hub;
 mod inject;
 mod listener;

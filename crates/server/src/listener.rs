@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use pushmark_transport::takeover::Opening;
 use pushmark_transport::timer::Timer;
 use pushmark_transport::{ConnectionKill, process, registry};
@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::deadline::HeaderTimer;
 use crate::hub::{Hub, enter_shard};
 use crate::{inject, publisher, routes};
 
@@ -202,18 +203,28 @@ async fn connection(stream: TcpStream, hub: Arc<Hub>, mut stopping: watch::Recei
     }
     let kill = ConnectionKill::default();
     let opening = tokio::select! {
-        opening = tokio::time::timeout(hub.config.header_deadline, Opening::look(&stream)) => opening,
+        // A connection may be made long before it is used: the deadline runs from the first byte.
+        opening = Opening::look(&stream) => opening,
         _ = stopping.wait_for(|stop| *stop) => return,
     };
     let stream = match opening {
-        Ok(Ok(Some(opening))) => match registry::take_over(&opening, stream, &hub, &kill).await {
+        Ok(Some(opening)) => match registry::take_over(opening, stream, &hub, &kill).await {
             Ok(()) => return,
             Err(stream) => stream,
         },
-        Ok(Ok(None)) => stream,
-        // Gone, or silent for too long.
-        Ok(Err(_)) | Err(_) => return,
+        Ok(None) => stream,
+        Err(_) => return,
     };
+    // In a box of its own, which the connections served above never have.
+    Box::pin(serve_http(stream, hub, kill, stopping)).await;
+}
+
+async fn serve_http(
+    stream: TcpStream,
+    hub: Arc<Hub>,
+    kill: ConnectionKill,
+    mut stopping: watch::Receiver<bool>,
+) {
     let service = service_fn(|mut request| {
         let (hub, kill) = (hub.clone(), kill.clone());
         async move {
@@ -222,7 +233,7 @@ async fn connection(stream: TcpStream, hub: Arc<Hub>, mut stopping: watch::Recei
         }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(HeaderTimer::default())
         .header_read_timeout(hub.config.header_deadline)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, StatusCode};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, StatusCode, Version};
 use pushmark_measure::schedule::Rate;
 use pushmark_transport::body::ServerBody;
 use pushmark_transport::control::{PUBLISH_PATH, Publish, STATS_PATH, STOP_PATH, StopPublishing};
@@ -24,8 +24,18 @@ const FASTEST: Rate = Rate {
 };
 
 pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerResponse<Hub> {
+    // RFC 9112, section 3.2.
+    if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1 {
+        return refusal(StatusCode::BAD_REQUEST, "a request names one host");
+    }
     let request = match registry::respond(request, hub).await {
-        Ok(response) => return response,
+        Ok(response) => {
+            // Counted by the answer: a session is asked for twice when the first, quicker way to open it was refused.
+            if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+                hub.count_refused();
+            }
+            return response;
+        }
         Err(request) => request,
     };
     match (request.method(), request.uri().path()) {

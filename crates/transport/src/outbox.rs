@@ -22,6 +22,14 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    fn control(frame: &[u8]) -> Self {
+        Self {
+            encoded: Bytes::copy_from_slice(frame),
+            sent: Nanos::default(),
+            control: true,
+        }
+    }
+
     /// A message.
     pub fn message(encoded: Bytes, sent: Nanos) -> Self {
         Self {
@@ -191,9 +199,18 @@ impl Outbox {
     }
 
     /// From now on a message that finds nobody before it is written to `socket` by whoever pushes it, with no task
-    /// between; what the socket does not take at once waits here for [`Outbox::poll_write_out`].
-    pub fn write_to(&self, socket: Arc<TcpStream>) {
-        self.state().socket = Some(socket);
+    /// between; what the socket does not take at once waits here for [`Outbox::poll_write_out`]. `head` goes before
+    /// everything, also before messages that wait already.
+    pub fn write_to(&self, socket: Arc<TcpStream>, head: &[u8]) {
+        let mut state = self.state();
+        // An error is seen again by whoever waits for the socket.
+        let taken = socket.try_write(head).unwrap_or(0);
+        state.socket = Some(socket);
+        if taken < head.len() {
+            state.partial = taken;
+            state.controls += 1;
+            state.queue.push_front(Outgoing::control(head));
+        }
     }
 
     /// Adds a message and wakes the connection.
@@ -249,11 +266,7 @@ impl Outbox {
             return;
         }
         state.controls += 1;
-        state.queue.push_back(Outgoing {
-            encoded: Bytes::copy_from_slice(frame),
-            sent: Nanos::default(),
-            control: true,
-        });
+        state.queue.push_back(Outgoing::control(frame));
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {

@@ -84,13 +84,14 @@ macro_rules! registry {
         /// # Errors
         /// The connection, which goes the usual way.
         pub async fn take_over<H: Host>(
-            opening: &Opening,
+            opening: Opening,
             stream: TcpStream,
             host: &Arc<H>,
             kill: &ConnectionKill,
         ) -> Result<(), TcpStream> {
             $($(if opening.request.uri().path() == <$server>::PATH {
-                return <$server as ServerHalf>::take_over(opening, stream, host, kill).await;
+                // In a box of its own: one transport's sessions need not have room for another's.
+                return Box::pin(<$server as ServerHalf>::take_over(opening, stream, host, kill)).await;
             })?)*
             Err(stream)
         }

@@ -150,7 +150,7 @@ pub trait ServerHalf: 'static {
     /// # Errors
     /// The connection, which this transport does not take.
     fn take_over<H: Host>(
-        _opening: &Opening,
+        _opening: Opening,
         stream: TcpStream,
         _host: &Arc<H>,
         _kill: &ConnectionKill,

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Poll, ready};
 
-use hyper::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
@@ -74,7 +74,7 @@ fn parse(bytes: &[u8]) -> Option<Opening> {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         map.append(name, HeaderValue::from_bytes(header.value).ok()?);
     }
-    let unusual = [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, UPGRADE];
+    let unusual = [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT];
     if map.get_all(HOST).iter().count() != 1 || unusual.iter().any(|name| map.contains_key(name)) {
         return None;
     }
@@ -103,7 +103,6 @@ mod tests {
             b"GET /x HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
             b"GET /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"GET /x HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n\r\n",
-            b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
             b"\x16\x03\x01\x02\x00",
         ] {
             assert!(parse(other).is_none(), "{:?}", String::from_utf8_lossy(other));

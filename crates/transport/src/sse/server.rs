@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Method, StatusCode};
 use tokio::net::TcpStream;
 
@@ -29,19 +29,22 @@ impl ServerHalf for SseServer {
     }
 
     async fn take_over<H: Host>(
-        opening: &Opening,
+        opening: Opening,
         stream: TcpStream,
         host: &Arc<H>,
         kill: &ConnectionKill,
     ) -> Result<(), TcpStream> {
-        // A request with a query is none that opens a stream here; the usual way says so.
-        if opening.request.uri().query().is_some() {
+        // A request that asks for more than a stream goes the usual way, which says what it gets.
+        if opening.request.uri().query().is_some() || opening.request.headers().contains_key(UPGRADE) {
             return Err(stream);
         }
         let Some(session) = host.open::<Self>(kill.clone()) else {
             return Err(stream);
         };
-        let reason = match opening.take(&stream) {
+        let taken = opening.take(&stream);
+        // Its headers would stay for as long as the session.
+        drop(opening);
+        let reason = match taken {
             Ok(()) => serve(stream, &session, &**host).await,
             Err(_) => CloseReason::Reset,
         };
@@ -86,14 +89,13 @@ fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
 /// not take at once, and notices the client's end.
 async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> CloseReason {
     let stream = Arc::new(stream);
-    session.outbox.write_to(stream.clone());
     // The connection ends with the stream: there is nobody to read a further request from it.
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n{SESSION_HEADER}: {}\r\n\
          connection: close\r\ntransfer-encoding: chunked\r\n\r\n",
         session.id
     );
-    session.outbox.push_control(head.as_bytes());
+    session.outbox.write_to(stream.clone(), head.as_bytes());
     let mut ending = false;
     let served = poll_fn(|cx| {
         if let Poll::Ready(reason) = poll_client(&stream, ending, cx) {

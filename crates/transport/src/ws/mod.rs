@@ -24,7 +24,7 @@ fn client_read_bytes(usual_message_bytes: usize) -> usize {
     const HEADER_BYTES: usize = 14;
     (usual_message_bytes + HEADER_BYTES)
         .next_power_of_two()
-        .clamp(1024, 16 * 1024)
+        .clamp(512, 16 * 1024)
 }
 
 /// No buffering of writes, and caps on everything a peer can make grow.

@@ -22,6 +22,7 @@ use crate::host::{CloseReason, ConnectionKill, Host, Session};
 use crate::http::{refusal, status};
 use crate::message::{Kind, Message};
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
+use crate::takeover::Opening;
 use crate::ws::socket::Socket;
 use crate::ws::{SERVER_READ_BYTES, config, frame};
 
@@ -33,6 +34,34 @@ impl ServerHalf for WsServer {
 
     fn encode(message: &Message) -> Bytes {
         frame::encode(message)
+    }
+
+    async fn take_over<H: Host>(
+        opening: Opening,
+        stream: TcpStream,
+        host: &Arc<H>,
+        kill: &ConnectionKill,
+    ) -> Result<(), TcpStream> {
+        let Ok(key) = check(&Method::GET, opening.request.headers()) else {
+            return Err(stream);
+        };
+        let Some(session) = host.open::<Self>(kill.clone()) else {
+            return Err(stream);
+        };
+        let accept = derive_accept_key(key.as_bytes());
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-accept: {accept}\r\n\r\n"
+        );
+        let taken = opening.take(&stream);
+        // Its headers would stay for as long as the session.
+        drop(opening);
+        let reason = match taken {
+            Ok(()) => serve(stream, Bytes::new(), head.as_bytes(), &session, &**host).await,
+            Err(_) => CloseReason::Reset,
+        };
+        host.closed(&session, reason);
+        Ok(())
     }
 
     async fn respond<H: Host>(mut request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
@@ -60,7 +89,7 @@ impl ServerHalf for WsServer {
         let host = host.clone();
         tokio::task::spawn_local(async move {
             let reason = match upgrade.await.map(|u| u.downcast::<TokioIo<TcpStream>>()) {
-                Ok(Ok(parts)) => serve(parts.io.into_inner(), parts.read_buf, &session, &*host).await,
+                Ok(Ok(parts)) => serve(parts.io.into_inner(), parts.read_buf, b"", &session, &*host).await,
                 _ => CloseReason::EndedEarly,
             };
             host.closed(&session, reason);
@@ -101,9 +130,15 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, (StatusCod
         .ok_or((StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"))
 }
 
-/// Serves a session whose handshake is done. Messages are written to the socket by whoever pushes them; this task reads, and
+/// Serves a session whose handshake is done, but for `head`. Messages are written to the socket by whoever pushes them; this task reads, and
 /// writes what the socket did not take at once.
-async fn serve<H: Host>(stream: TcpStream, early: Bytes, session: &Arc<Session>, host: &H) -> CloseReason {
+async fn serve<H: Host>(
+    stream: TcpStream,
+    early: Bytes,
+    head: &[u8],
+    session: &Arc<Session>,
+    host: &H,
+) -> CloseReason {
     let stream = Arc::new(stream);
     let socket = Socket {
         stream: stream.clone(),
@@ -113,7 +148,7 @@ async fn serve<H: Host>(stream: TcpStream, early: Bytes, session: &Arc<Session>,
     };
     let config = config(host.max_message_bytes(), SERVER_READ_BYTES);
     let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
-    session.outbox.write_to(stream);
+    session.outbox.write_to(stream, head);
     let mut served = Served { closing: false };
     tokio::select! {
         reason = poll_fn(|cx| served.poll(Pin::new(&mut socket), session, host, cx)) => reason,

@@ -221,7 +221,7 @@ async fn connection(stream: TcpStream, host: Arc<TestHost>) {
     let kill = ConnectionKill::default();
     let stream = match Opening::look(&stream).await {
         Ok(Some(opening)) if host.config.take_over => {
-            match registry::take_over(&opening, stream, &host, &kill).await {
+            match registry::take_over(opening, stream, &host, &kill).await {
                 Ok(()) => return,
                 Err(stream) => stream,
             }
