@@ -135,6 +135,12 @@ pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
     pub(crate) listen: SocketAddr,
+    /// Listen here as well, for the control paths of this process alone
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) control: Option<SocketAddr>,
+    /// Let several servers listen on one port; the kernel spreads connections over them
+    #[arg(long)]
+    pub(crate) share_port: bool,
     /// Threads; all cores when left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -161,6 +167,9 @@ pub(crate) struct InjectArgs {
     /// Hold every message back this many milliseconds
     #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
     pub(crate) inject_delay_ms: Duration,
+    /// Use up this many microseconds of processor time for every message
+    #[arg(long, value_name = "US", default_value = "0", value_parser = microseconds)]
+    pub(crate) inject_work_us: Duration,
     /// Lose the messages with these sequence numbers
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) inject_drop: Vec<u64>,
@@ -192,6 +201,13 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("write KEY=VALUE, for instance load.connections=500".into()),
+    }
+}
+
+fn microseconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(us) if (0.0..=1_000_000.0).contains(&us) => Ok(Duration::from_secs_f64(us / 1e6)),
+        _ => Err("write a number of microseconds from 0 to 1000000".into()),
     }
 }
 

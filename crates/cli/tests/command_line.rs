@@ -1,13 +1,21 @@
 //! The command line as people and programs meet it: help, exit codes, streams, files, and every scenario that ships.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper that fails is a test that fails"
+)]
+
 mod support;
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use pushmark_results::Run;
+use pushmark_transport::control::ServerStats;
 use pushmark_transport::registry;
 use support::{
     Ended, Folder, Running, Server, at_once, ended, files, over_network, pushmark, root, run, scenario,
@@ -138,7 +146,7 @@ fn bad_usage_exits_2_with_a_hint() {
 #[test]
 fn an_address_in_use_is_named() {
     // Without SO_REUSEPORT, so that nobody else can join it.
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ended = call(&["serve", "--listen", &address]).with_code(2);
     assert!(ended.stderr.contains(&address), "{ended:#?}");
@@ -506,10 +514,7 @@ fn a_target_elsewhere_needs_a_word_of_consent() {
 
 #[test]
 fn no_server_at_the_target_is_an_error_in_words() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = Folder::new();
     let name = over_network().next().unwrap().name;
     let file = folder.write(
@@ -539,7 +544,7 @@ fn the_reference_server_ends_in_good_order() {
     use rustix::process::Signal;
     for signal in [Signal::INT, Signal::TERM] {
         let server = Server::start(&[]);
-        let mut client = std::net::TcpStream::connect(server.address()).unwrap();
+        let mut client = TcpStream::connect(server.address()).unwrap();
         client
             .write_all(b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             .unwrap();
@@ -557,6 +562,42 @@ fn the_reference_server_ends_in_good_order() {
         );
         assert!(ended.stderr.is_empty(), "{ended:#?}");
     }
+}
+
+#[test]
+fn a_server_without_descriptors_serves_on_those_it_has() {
+    let server = Server::with_open_files(40, &["--threads", "1"]);
+    let connect = || TcpStream::connect(server.address()).unwrap();
+    let mut early = connect();
+    assert_eq!(accept_errors(&mut early), 0);
+    let many: Vec<_> = (0..60).map(|_| connect()).collect();
+    support::eventually("it runs out", || (accept_errors(&mut early) > 0).then_some(()));
+    drop(many);
+    // Those who come later are served as well, and the early one still is.
+    let mut late = connect();
+    assert!(accept_errors(&mut late) > 0);
+    accept_errors(&mut early);
+    server.stop_by(rustix::process::Signal::TERM).with_code(0);
+}
+
+/// How often the server could not accept a connection, by its own count.
+fn accept_errors(connection: &mut TcpStream) -> u64 {
+    connection
+        .write_all(b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = BufReader::new(connection);
+    let (mut length, mut line) = (0, String::new());
+    while line != "\r\n" {
+        line.clear();
+        assert!(answer.read_line(&mut line).unwrap() > 0, "no answer");
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    answer.read_exact(&mut body).unwrap();
+    let stats: ServerStats = serde_json::from_slice(&body).unwrap();
+    stats.accept_errors
 }
 
 #[test]

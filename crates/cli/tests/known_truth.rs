@@ -3,6 +3,13 @@
 //! What must hold on any machine is asserted always. What only a quiet machine can show is a figure here, and an
 //! assertion in the ignored tests, which `scripts/check-truth` runs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a helper that fails is a test that fails"
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,11 @@
 //! Signals: a run that is asked to stop, killed, or loses a server or a worker, in each of its phases.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a helper that fails is a test that fails"
+)]
+
 mod support;
 
 use std::path::Path;

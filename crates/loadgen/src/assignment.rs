@@ -1,9 +1,9 @@
 //! What a coordinator and a worker process say to each other: JSON lines on stdin and stdout.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Phase, Rate, Schedule};
+use pushmark_measure::{Books, ConnectionEvent, Histogram, Interval, Nanos, Phase, Rate, Schedule};
 use pushmark_scenario::plan::{self, Deadlines, Workload};
 use pushmark_transport::Kind;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ pub struct Assignment {
     pub transport: String,
     /// The server; unused by transports that need none.
     pub address: SocketAddr,
+    /// Addresses that connections come from, in turn; empty leaves it to the kernel.
+    pub sources: Vec<IpAddr>,
     /// The sessions of this process, of `total_sessions` in all.
     pub sessions: Range<u32>,
     /// Sessions of the whole trial.
@@ -115,10 +117,22 @@ pub struct Totals {
     pub rss_bytes: u64,
     /// The busiest worker thread's CPU over the measured window.
     pub busiest_thread: f64,
+    /// The longest that a worker thread stood ready to run without a processor, as a share of the measured window.
+    pub most_waiting_thread: f64,
+    /// The most of the measured window that a worker thread wanted a processor, whether it had one or not.
+    pub most_wanting_thread: f64,
+    /// How late the threads' loops came round for a timer, in nanoseconds.
+    pub loop_delay: Histogram,
+    /// How late messages were sent while nothing but this generator held them up, in nanoseconds (echo).
+    pub own_send_delay: Histogram,
+    /// Messages of the measured window that were sent before it ended (echo).
+    pub sent_in_window: u64,
+    /// Scheduled messages that were not sent because the transport had not taken an earlier one yet (echo).
+    pub held_back: u64,
 }
 
 impl Totals {
-    /// Adds another worker's totals; the busiest thread is the busier of both.
+    /// Adds another worker's totals; of threads, the worse of both remains.
     pub fn merge(&mut self, other: &Totals) {
         self.books.merge(&other.books);
         self.measured_payload_bytes += other.measured_payload_bytes;
@@ -130,6 +144,12 @@ impl Totals {
         self.cpu_system_ns += other.cpu_system_ns;
         self.rss_bytes += other.rss_bytes;
         self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
+        self.most_waiting_thread = self.most_waiting_thread.max(other.most_waiting_thread);
+        self.most_wanting_thread = self.most_wanting_thread.max(other.most_wanting_thread);
+        self.loop_delay.merge(&other.loop_delay);
+        self.own_send_delay.merge(&other.own_send_delay);
+        self.sent_in_window += other.sent_in_window;
+        self.held_back += other.held_back;
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use pushmark_scenario::plan::{ServerSetup, WhenFull};
-use pushmark_transport::control::READY;
+use pushmark_transport::control::{CONTROL, READY};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -26,12 +26,18 @@ pub enum EmbeddedError {
     NotReady(String),
 }
 
-/// A running server process. Dropped, it is killed.
+/// A running server: one process, or several on one port when one cannot have as many descriptors as it needs.
 pub struct Embedded {
+    processes: Vec<ServerProcess>,
+}
+
+/// A running server process. Dropped, it is killed.
+struct ServerProcess {
     child: Child,
     /// Kept open: the server ends when it reads the end of its input, so that it never outlives us.
     _output: ChildStdout,
     address: SocketAddr,
+    control: SocketAddr,
 }
 
 /// Half of the cores this process may use, at least one: the other half is for the other side.
@@ -41,29 +47,61 @@ pub fn default_threads() -> u32 {
 }
 
 impl Embedded {
-    /// Starts `program serve` on a free port of loopback and waits until it listens.
+    /// Starts `program serve` on a free port of loopback, as `processes` processes on that one port, and waits until all listen.
     ///
     /// # Errors
-    /// When it cannot be started, ends at once, or does not listen within ten seconds.
-    pub async fn start(program: &Path, setup: &ServerSetup) -> Result<Self, EmbeddedError> {
+    /// When one cannot be started, ends at once, or does not listen within ten seconds.
+    pub async fn start(program: &Path, setup: &ServerSetup, processes: u32) -> Result<Self, EmbeddedError> {
+        let mut started: Vec<ServerProcess> = Vec::new();
+        for _ in 0..processes.max(1) {
+            let listen = started.first().map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address);
+            started.push(ServerProcess::start(program, setup, listen).await?);
+        }
+        Ok(Self { processes: started })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.processes.first().map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address)
+    }
+
+    /// Where each of its processes is controlled.
+    pub fn controls(&self) -> Vec<SocketAddr> {
+        self.processes.iter().map(|process| process.control).collect()
+    }
+
+    /// Asks every process to end, and kills those that do not. True when all ended by themselves and had not died before.
+    pub async fn stop(mut self) -> bool {
+        let mut in_order = true;
+        // All are asked before any is waited for.
+        for process in &mut self.processes {
+            in_order &= matches!(process.child.try_wait(), Ok(None));
+            drop(process.child.stdin.take());
+        }
+        for process in &mut self.processes {
+            match tokio::time::timeout(STOP_DEADLINE, process.child.wait()).await {
+                Ok(Ok(status)) => in_order &= status.success(),
+                _ => {
+                    let _ = process.child.kill().await;
+                    in_order = false;
+                }
+            }
+        }
+        in_order
+    }
+}
+
+impl ServerProcess {
+    async fn start(program: &Path, setup: &ServerSetup, listen: SocketAddr) -> Result<Self, EmbeddedError> {
         let when_full = match setup.when_full {
             WhenFull::DropOldest => "drop-oldest",
             WhenFull::DropNewest => "drop-newest",
             WhenFull::Disconnect => "disconnect",
         };
+        let threads = setup.threads.unwrap_or_else(default_threads).to_string();
         let mut child = Command::new(program)
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--exit-with-stdin",
-                "--when-full",
-                when_full,
-            ])
-            .args([
-                "--threads",
-                &setup.threads.unwrap_or_else(default_threads).to_string(),
-            ])
+            .args(["serve", "--listen", &listen.to_string(), "--control", "127.0.0.1:0", "--share-port", "--exit-with-stdin"])
+            .args(["--threads", &threads, "--when-full", when_full])
             .args(["--outbox", &setup.outbox_messages.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -79,39 +117,10 @@ impl Embedded {
             .await
             .map_err(|_| EmbeddedError::NotReady(format!("no word from it within {READY_DEADLINE:?}")))??
             .ok_or_else(|| EmbeddedError::NotReady("it ended at once; see its message above".into()))?;
-        let address = line
-            .strip_prefix(READY)
-            .and_then(|address| address.trim().parse().ok())
-            .ok_or_else(|| EmbeddedError::NotReady(format!("it said “{}”", line.escape_debug())))?;
-        Ok(Self {
-            child,
-            _output: lines.into_inner().into_inner(),
-            address,
-        })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Its process, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.child.id()
-    }
-
-    /// Asks it to end, and kills it when it does not. True when it ended by itself and had not died before.
-    pub async fn stop(mut self) -> bool {
-        if let Ok(Some(_)) = self.child.try_wait() {
-            return false;
-        }
-        drop(self.child.stdin.take());
-        match tokio::time::timeout(STOP_DEADLINE, self.child.wait()).await {
-            Ok(Ok(status)) => status.success(),
-            _ => {
-                let _ = self.child.kill().await;
-                false
-            }
-        }
+        let addresses = line.strip_prefix(READY).and_then(|rest| rest.split_once(CONTROL));
+        let parsed = addresses.and_then(|(a, c)| Some((a.trim().parse().ok()?, c.trim().parse().ok()?)));
+        let (address, control) =
+            parsed.ok_or_else(|| EmbeddedError::NotReady(format!("it said “{}”", line.escape_debug())))?;
+        Ok(Self { child, _output: lines.into_inner().into_inner(), address, control })
     }
 }

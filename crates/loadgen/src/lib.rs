@@ -6,14 +6,17 @@
 //! Every trial gets fresh processes, on both sides: memory and CPU are charged to the right side and the right trial.
 
 pub mod assignment;
+mod controls;
 pub mod embedded;
 pub mod merge;
 pub mod preflight;
+pub mod pressure;
 pub mod process;
 pub mod run;
 mod session;
 mod summary;
 pub mod trial;
+mod watch;
 pub mod worker;
 
 pub use run::{Interrupt, Observer, RunError, run_plan};

@@ -82,6 +82,7 @@ mod tests {
                     intended: Nanos(i),
                     sent: Nanos(i),
                     received: Nanos(i * second + i),
+                    kernel: None,
                     payload_bytes: 7,
                 };
                 one.record(&sample);

@@ -19,6 +19,10 @@ pub(crate) struct SessionState {
     pub(crate) tracker: RefCell<SequenceTracker>,
     /// Messages of the measured window that were handed to the transport.
     pub(crate) sent_measured: Cell<u64>,
+    /// Of those, handed over before the window ended.
+    pub(crate) sent_in_window: Cell<u64>,
+    /// The transport is taking a message right now.
+    pub(crate) sending: Cell<bool>,
     pub(crate) established: Cell<bool>,
     pub(crate) ended_at: Cell<Option<Nanos>>,
 }
@@ -29,6 +33,8 @@ impl SessionState {
             index,
             tracker: RefCell::default(),
             sent_measured: Cell::new(0),
+            sent_in_window: Cell::new(0),
+            sending: Cell::new(false),
             established: Cell::new(false),
             ended_at: Cell::new(None),
         }
@@ -204,6 +210,8 @@ async fn send<T: Tx>(
         stream,
         true,
     );
+    // Since when nothing but this generator keeps the next message from being sent.
+    let mut free_since = begin.start;
     for (sequence, intended) in plan.cursor() {
         context.timer.until(intended).await;
         if intended >= context.load_end.get() {
@@ -219,16 +227,23 @@ async fn send<T: Tx>(
             sent,
         };
         context.recorder.borrow_mut().counters.sent += 1;
-        state
-            .sent_measured
-            .set(state.sent_measured.get() + u64::from(measured));
-        if let Err(error) = tx
+        if measured {
+            state.sent_measured.set(state.sent_measured.get() + 1);
+            let in_window = u64::from(sent < begin.measured.end);
+            state.sent_in_window.set(state.sent_in_window.get() + in_window);
+            let own_delay = sent.since(intended.max(free_since));
+            context.own_send_delay.borrow_mut().record(own_delay);
+        }
+        state.sending.set(true);
+        let taken = tx
             .send(Message {
                 kind,
                 payload: template.stamped(&stamp),
             })
-            .await
-        {
+            .await;
+        state.sending.set(false);
+        free_since = clock::now();
+        if let Err(error) = taken {
             // Refused by the transport: not sent, unless it came back all the same.
             if measured && state.tracker.borrow().missing_in(sequence..sequence + 1) == 1 {
                 state.sent_measured.set(state.sent_measured.get() - 1);

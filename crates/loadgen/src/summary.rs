@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use pushmark_measure::{Cost, Counters, Histograms, Metric, Nanos, Schedule, TrialSummary};
+use pushmark_measure::{Cost, Counters, Histograms, Metric, Nanos, Schedule, TrialSummary, clock};
 use pushmark_scenario::plan::{Cell, Workload};
 use pushmark_transport::control::ServerStats;
 
 use crate::assignment::Totals;
+use crate::pressure;
 
 /// The host's processor time so far, in ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,24 @@ pub(crate) struct HostCpu {
     total: u64,
     idle: u64,
     steal: u64,
+    /// When it was read.
+    at: Nanos,
+    /// Time so far in which somebody stood ready to run without a processor; `None` where the kernel does not tell.
+    pressure_ns: Option<u64>,
+    /// Processor time of the coordinator, which is this process.
+    own_ns: u64,
+}
+
+/// What the host's processors did in a window, as shares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct HostLoad {
+    busy: f64,
+    steal: f64,
+    pressure: Option<f64>,
+    /// Of `busy`: the coordinator's.
+    own: f64,
+    /// Processor time there was, in nanoseconds.
+    total_ns: f64,
 }
 
 impl HostCpu {
@@ -28,22 +47,35 @@ impl HostCpu {
             total: busy + idle + steal,
             idle,
             steal,
+            at: clock::now(),
+            pressure_ns: pressure::cpu_total_ns(),
+            own_ns: clock::process_cpu_ns(),
         })
     }
 
-    /// Shares of the time since `earlier`: in use by anyone on this host, and taken by others.
-    fn shares_since(self, earlier: Self) -> Option<(f64, f64)> {
+    /// What happened since `earlier`.
+    fn load_since(self, earlier: Self) -> Option<HostLoad> {
         let total = self.total.checked_sub(earlier.total).filter(|t| *t > 0)? as f64;
         let idle = self.idle.saturating_sub(earlier.idle) as f64;
         let steal = self.steal.saturating_sub(earlier.steal) as f64;
-        Some(((total - idle - steal).max(0.0) / total, steal / total))
+        let total_ns = total * 1e9 / procfs::ticks_per_second().max(1) as f64;
+        let wall = self.at.since(earlier.at).max(1) as f64;
+        let pressure = self.pressure_ns.zip(earlier.pressure_ns);
+        Some(HostLoad {
+            busy: (total - idle - steal).max(0.0) / total,
+            steal: steal / total,
+            pressure: pressure.map(|(now, then)| now.saturating_sub(then) as f64 / wall),
+            own: self.own_ns.saturating_sub(earlier.own_ns) as f64 / total_ns,
+            total_ns,
+        })
     }
 }
 
 /// All that a trial saw.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    pub(crate) threads: u32,
+    /// The sessions' peer is in the generator's own process.
+    pub(crate) needs_no_server: bool,
     pub(crate) counters: Counters,
     pub(crate) histograms: Histograms,
     pub(crate) totals: Option<Totals>,
@@ -123,8 +155,10 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
     let host = facts
         .host_start
         .zip(facts.host_end)
-        .and_then(|(start, end)| end.shares_since(start));
-    let workers_can_use = facts.threads.max(1);
+        .and_then(|(start, end)| end.load_since(start));
+    let server = server_cost(&facts);
+    let others_busy_share = host.and_then(|host| others(&host, &totals, &server, facts.needs_no_server));
+    let watched = totals.busiest_thread > 0.0;
     TrialSummary {
         sessions_planned: match cell.workload {
             Workload::Connect { .. } => totals.opens_scheduled,
@@ -148,17 +182,36 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
             rss_before_bytes: Some(facts.generator_rss_before),
             rss_after_bytes: Some(totals.rss_bytes),
         },
-        server: server_cost(&facts),
-        generator_busy_share: (totals.busiest_thread > 0.0 && workers_can_use > 0)
-            .then_some(totals.busiest_thread),
-        host_busy_share: host.map(|(busy, _)| busy),
-        host_steal_share: host.map(|(_, steal)| steal),
+        server,
+        generator_busy_share: watched.then_some(totals.busiest_thread),
+        generator_waiting_share: watched.then_some(totals.most_waiting_thread),
+        generator_wanting_share: watched.then_some(totals.most_wanting_thread),
+        loop_delay_p99_ns: totals.loop_delay.quantile(0.99),
+        own_send_delay_p99_ns: totals.own_send_delay.quantile(0.99),
+        sent_in_window: totals.sent_in_window,
+        held_back: totals.held_back,
+        host_busy_share: host.map(|host| host.busy),
+        host_steal_share: host.map(|host| host.steal),
+        host_pressure_share: host.and_then(|host| host.pressure),
+        others_busy_share,
         latency_p99_ns: quantile(Metric::Latency, 0.99),
         send_delay_p99_ns: quantile(Metric::SendDelay, 0.99),
         interval_gaps: 0,
         partial: facts.partial || facts.server_lost,
         counters: facts.counters,
     }
+}
+
+/// The share of the host's processors that is neither the generator's, nor the server's, nor ours. `None` where the server's
+/// part is not known: a server that tells nothing may be the one that is busy.
+fn others(host: &HostLoad, totals: &Totals, server: &Cost, needs_no_server: bool) -> Option<f64> {
+    let server_ns = match (server.cpu_user_ns, server.cpu_system_ns) {
+        (Some(user), Some(system)) => user + system,
+        _ if needs_no_server => 0,
+        _ => return None,
+    };
+    let known = (totals.cpu_user_ns + totals.cpu_system_ns + server_ns) as f64 / host.total_ns;
+    Some((host.busy - host.own - known).max(0.0))
 }
 
 fn server_cost(facts: &Facts) -> Cost {

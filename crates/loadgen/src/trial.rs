@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pushmark_measure::{Histograms, Metric, Nanos, Phase, TrialSummary, clock};
 use pushmark_scenario::plan::{Cell, Plan, TargetPlan, Workload};
-use pushmark_transport::control::{ControlClient, Publish, ServerStats};
+use pushmark_transport::control::{Publish, ServerStats};
 use pushmark_transport::stamp::MAX_24_BIT;
 use pushmark_transport::{Step, Target, TransportError, process, registry};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -15,9 +15,10 @@ use tokio::process::{Child, ChildStdin, Command as Program};
 use tokio::sync::mpsc;
 
 use crate::assignment::{Assignment, Begin, Command, Report, Stop, Totals, kind, schedule};
+use crate::controls::Controls;
 use crate::embedded::{Embedded, EmbeddedError, default_threads};
 use crate::merge::Merger;
-use crate::preflight::{self, Limits};
+use crate::preflight::{self, Limits, Needs};
 use crate::run::{Interrupt, Observer, ObserverError, TrialId};
 use crate::summary;
 
@@ -76,8 +77,11 @@ pub(crate) async fn run(
 ) -> Result<(TrialSummary, Option<ServerStats>), TrialError> {
     let cell = &plan.cells[id.cell_index];
     let in_process = registry::row(&cell.variant.transport).is_some_and(|row| row.in_process);
+    let needs = preflight::needs(plan, id.cell_index, limits);
     let embedded = match &cell.target {
-        TargetPlan::Embedded if !in_process => Some(Embedded::start(program, &cell.server).await?),
+        TargetPlan::Embedded if !in_process => {
+            Some(Embedded::start(program, &cell.server, needs.server_processes).await?)
+        }
         _ => None,
     };
     let address = match (&embedded, &cell.target) {
@@ -87,10 +91,10 @@ pub(crate) async fn run(
     };
     let mut control = None;
     if !in_process {
-        control = connect_control(address, cell).await?;
+        let controls = embedded.as_ref().map_or_else(|| vec![address], Embedded::controls);
+        control = connect_controls(&controls, cell).await?;
     }
-    let processes = preflight::needs(plan, id.cell_index, limits).processes;
-    let workers = Workers::start(program, plan, id, address, processes).await?;
+    let workers = Workers::start(program, plan, id, address, needs).await?;
     let mut conductor = Conductor {
         plan,
         cell,
@@ -132,9 +136,10 @@ async fn resolve(address: &str) -> Result<SocketAddr, TrialError> {
 }
 
 /// A publication cannot be started without the control paths; an echo can do without them.
-async fn connect_control(address: SocketAddr, cell: &Cell) -> Result<Option<ControlClient>, TrialError> {
+async fn connect_controls(addresses: &[SocketAddr], cell: &Cell) -> Result<Option<Controls>, TrialError> {
     let target = Target {
-        address,
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        source: None,
         sends: false,
         connect_deadline: cell.deadlines.connect,
         open_deadline: cell.deadlines.open,
@@ -142,14 +147,9 @@ async fn connect_control(address: SocketAddr, cell: &Cell) -> Result<Option<Cont
         max_message_bytes: 1 << 20,
         in_process: None,
     };
-    let connected = async {
-        let mut control = ControlClient::connect(&target).await?;
-        control.stats().await?;
-        Ok(control)
-    };
-    match connected.await {
-        Ok(control) => Ok(Some(control)),
-        Err(source) if matches!(cell.workload, Workload::Push(_)) => {
+    match Controls::connect(addresses, &target).await {
+        Ok(controls) => Ok(Some(controls)),
+        Err((address, source)) if matches!(cell.workload, Workload::Push(_)) => {
             Err(TrialError::Control { address, source })
         }
         Err(_) => Ok(None),
@@ -172,9 +172,11 @@ impl Workers {
         plan: &Plan,
         id: TrialId,
         address: SocketAddr,
-        processes: u32,
+        needs: Needs,
     ) -> Result<Self, TrialError> {
         let cell = &plan.cells[id.cell_index];
+        let processes = needs.processes;
+        let sources = preflight::sources(needs, id.index);
         let run = process::random_u128() as u32 & MAX_24_BIT;
         let threads = cell.load.workers.unwrap_or_else(default_threads);
         let open_at = clock::now() + LEAD;
@@ -198,6 +200,7 @@ impl Workers {
                 run,
                 transport: cell.variant.transport.clone(),
                 address,
+                sources: sources.clone(),
                 sessions: part(process)..part(process + 1),
                 total_sessions: total,
                 arrival: cell.load.arrival.clone(),
@@ -263,7 +266,7 @@ struct Conductor<'a> {
     address: SocketAddr,
     run: u32,
     workers: Workers,
-    control: Option<ControlClient>,
+    control: Option<Controls>,
     server_before: Option<ServerStats>,
     interrupt: Interrupt,
     observer: &'a mut dyn Observer,
@@ -298,7 +301,8 @@ impl Conductor<'_> {
             opened: 0,
             done: 0,
         };
-        self.facts.threads = self.workers.threads * count as u32;
+        self.facts.needs_no_server =
+            registry::row(&self.cell.variant.transport).is_some_and(|row| row.in_process);
         self.server_before = self.server_stats().await;
         self.facts.server_before = self.server_before.clone();
 
@@ -424,7 +428,7 @@ impl Conductor<'_> {
     /// Asks the server, and waits for its answer until the deadline or until the user wants an end at once.
     async fn ask<T>(
         &mut self,
-        question: impl AsyncFnOnce(&mut ControlClient) -> Result<T, TransportError>,
+        question: impl AsyncFnOnce(&mut Controls) -> Result<T, TransportError>,
     ) -> Option<T> {
         let mut interrupt = self.interrupt.clone();
         let control = self.control.as_mut()?;

@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use pushmark_measure::{
-    Books, ConnectionEvent, EventKind, Interval, Metric, Nanos, Phase, Recorder, Schedule, clock,
+    Books, ConnectionEvent, EventKind, Histogram, Interval, Metric, Nanos, Phase, Recorder, Schedule, clock,
 };
 use pushmark_scenario::plan::{Pattern, Workload};
 use pushmark_transport::registry::{WithConnector, with_connector};
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::assignment::{Assignment, Begin, Stop, Totals, kind, schedule};
 use crate::session::{self, SessionState};
+use crate::watch::{ThreadLoad, Watch};
 
 /// What the coordinator has said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,6 +97,8 @@ pub(crate) struct Context {
     /// Nothing is intended at or after this instant.
     pub(crate) load_end: Cell<Nanos>,
     pub(crate) corrupt: Cell<u64>,
+    /// Lateness of sends that is this generator's own.
+    pub(crate) own_send_delay: RefCell<Histogram>,
     control: watch::Receiver<Control>,
     target: Target,
     measured: Cell<Measured>,
@@ -158,7 +161,9 @@ impl Context {
         timed: bool,
     ) -> Option<Connected<C::Tx, C::Rx>> {
         self.recorder.borrow_mut().counters.attempted += 1;
-        let result = connector.connect(&self.target).await;
+        let sources = &self.assignment.sources;
+        let source = sources.get(session as usize % sources.len().max(1)).copied();
+        let result = connector.connect(&Target { source, ..self.target.clone() }).await;
         let (established, failed) = self.outcomes.get();
         let connected = match result {
             Ok(connected) => {
@@ -246,9 +251,11 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
         closing: Switch::default(),
         load_end: Cell::new(Nanos::MAX),
         corrupt: Cell::new(0),
+        own_send_delay: RefCell::default(),
         control: control.clone(),
         target: Target {
             address: assignment.address,
+            source: None,
             sends: matches!(assignment.workload, Workload::Echo(_)),
             connect_deadline: deadlines.connect,
             open_deadline: deadlines.open,
@@ -341,7 +348,7 @@ impl Worker {
             ));
         }
 
-        let busy = self.thread_busy(&begin).await;
+        let load = self.thread_load(&begin).await;
         let Some(mut stop) = self.wait_for(|c| c.stop.clone()).await else {
             return Ok(Totals::default());
         };
@@ -352,7 +359,10 @@ impl Worker {
         self.context.load_end.set(stop.at);
         self.drain(&begin, &stop).await;
         let mut totals = self.totals(&begin, &stop);
-        totals.busiest_thread = busy;
+        totals.busiest_thread = load.busy;
+        totals.most_waiting_thread = load.waiting;
+        totals.most_wanting_thread = load.busy + load.waiting;
+        totals.loop_delay = load.loop_delay;
         if let Some(opens) = opens
             && let Ok((scheduled, skipped)) = opens.await
         {
@@ -410,19 +420,15 @@ impl Worker {
         }
     }
 
-    /// Waits for the end of the measured window; gives this thread's CPU share in it.
-    async fn thread_busy(&mut self, begin: &Begin) -> f64 {
+    /// Waits for the end of the measured window; gives what it was like for this thread.
+    async fn thread_load(&mut self, begin: &Begin) -> ThreadLoad {
         let timer = self.context.timer.clone();
-        let window = async {
-            timer.until(begin.measured.start).await;
-            let (cpu, at) = (clock::thread_cpu_ns(), clock::now());
-            timer.until(begin.measured.end).await;
-            (clock::thread_cpu_ns() - cpu) as f64 / clock::now().since(at).max(1) as f64
-        };
+        let mut watch = Watch::default();
         tokio::select! {
-            busy = window => busy,
-            _ = self.control.wait_for(|c| c.abort || c.stop.is_some()) => 0.0,
+            () = watch.over(&timer, begin.measured.clone()) => {}
+            _ = self.control.wait_for(|c| c.abort || c.stop.is_some()) => {}
         }
+        watch.load()
     }
 
     /// Until every session has all it can expect, or the drain is over.
@@ -476,7 +482,7 @@ impl Worker {
 
     fn totals(&self, begin: &Begin, stop: &Stop) -> Totals {
         let mut books = Books::default();
-        let mut ended_early = 0;
+        let (mut ended_early, mut sent_in_window, mut held_back) = (0, 0, 0);
         // The same for all sessions of a publication, and not free for every pattern.
         let shared = begin.published.as_ref().and_then(|p| {
             let state = self.sessions.first()?;
@@ -507,6 +513,10 @@ impl Worker {
                 books.scheduled += scheduled;
                 books.sent += sent;
                 books.not_sent += scheduled.saturating_sub(sent);
+                sent_in_window += state.sent_in_window.get();
+                if state.sending.get() {
+                    held_back += scheduled.saturating_sub(sent);
+                }
                 books.expected += sent;
                 books.delivered_once += seen;
                 books.lost += sent.saturating_sub(seen);
@@ -522,6 +532,9 @@ impl Worker {
             measured_payload_bytes: measured.payload_bytes,
             ended_early,
             negative_samples: self.context.recorder.borrow().negative(),
+            own_send_delay: self.context.own_send_delay.take(),
+            sent_in_window,
+            held_back,
             ..Totals::default()
         }
     }

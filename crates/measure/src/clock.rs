@@ -75,6 +75,30 @@ pub fn unix_seconds() -> u64 {
     read(ClockId::Realtime).0 / 1_000_000_000
 }
 
+/// The wall clock against the clock of all instants, read together. For stamps that others made with the wall clock (the
+/// kernel's): see [`crate::wall::WallClock`].
+pub fn wall_reading() -> WallReading {
+    let before = now();
+    let wall_ns = read(ClockId::Realtime).0;
+    let after = now();
+    WallReading {
+        before,
+        wall_ns,
+        after,
+    }
+}
+
+/// The wall clock, and the instants just before and just after it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallReading {
+    /// Before.
+    pub before: Nanos,
+    /// `CLOCK_REALTIME`, in nanoseconds since the Unix epoch.
+    pub wall_ns: u64,
+    /// After.
+    pub after: Nanos,
+}
+
 /// `2026-11-20T06:10:00Z` for seconds since the Unix epoch (proleptic Gregorian calendar, UTC).
 pub fn utc_text(unix_seconds: u64) -> String {
     let (days, rest) = (unix_seconds / 86_400, unix_seconds % 86_400);

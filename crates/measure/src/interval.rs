@@ -42,6 +42,11 @@ pub enum Metric {
     ServiceTime,
     /// sent − intended.
     SendDelay,
+    /// received − kernel: how long a message waited within the load generator. Of connections whose arrivals the kernel
+    /// stamps.
+    GeneratorDelay,
+    /// This connection's write − sent: the wait for its turn in a fan-out, by the server's own count.
+    FanoutDelay,
     /// Start of the TCP connect to a usable session.
     ConnectTime,
     /// The TCP part of the connect time.
@@ -52,10 +57,12 @@ pub enum Metric {
 
 impl Metric {
     /// Every metric, in the order of reports.
-    pub const ALL: [Metric; 6] = [
+    pub const ALL: [Metric; 8] = [
         Metric::Latency,
         Metric::ServiceTime,
         Metric::SendDelay,
+        Metric::GeneratorDelay,
+        Metric::FanoutDelay,
         Metric::ConnectTime,
         Metric::TcpConnectTime,
         Metric::FirstMessageTime,
@@ -67,6 +74,8 @@ impl Metric {
             Metric::Latency => "latency",
             Metric::ServiceTime => "service_time",
             Metric::SendDelay => "send_delay",
+            Metric::GeneratorDelay => "generator_delay",
+            Metric::FanoutDelay => "fanout_delay",
             Metric::ConnectTime => "connect_time",
             Metric::TcpConnectTime => "tcp_connect_time",
             Metric::FirstMessageTime => "first_message_time",
@@ -149,6 +158,8 @@ pub struct Counters {
     pub foreign: u64,
     /// Times a read returned at least one message.
     pub wakeups: u64,
+    /// Kernel stamps that could not be placed on the clock of all instants: the wall clock was set.
+    pub unplaced_stamps: u64,
     /// User CPU time of this worker's process, in nanoseconds.
     pub cpu_user_ns: u64,
     /// System CPU time of this worker's process, in nanoseconds.
@@ -175,6 +186,7 @@ impl Counters {
         self.reordered += other.reordered;
         self.foreign += other.foreign;
         self.wakeups += other.wakeups;
+        self.unplaced_stamps += other.unplaced_stamps;
         self.cpu_user_ns += other.cpu_user_ns;
         self.cpu_system_ns += other.cpu_system_ns;
         self.rss_bytes += other.rss_bytes;

@@ -14,6 +14,7 @@ pub mod stats;
 pub mod summary;
 pub mod tracker;
 pub mod verdict;
+pub mod wall;
 
 pub use books::Books;
 pub use clock::Nanos;

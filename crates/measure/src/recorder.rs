@@ -13,6 +13,8 @@ pub struct Sample {
     pub sent: Nanos,
     /// The first statement after the read that brought it.
     pub received: Nanos,
+    /// When the kernel had queued its last bytes, where it says so.
+    pub kernel: Option<Nanos>,
     /// Payload size.
     pub payload_bytes: usize,
 }
@@ -23,6 +25,7 @@ struct MessageHistograms {
     latency: Histogram,
     service_time: Histogram,
     send_delay: Histogram,
+    generator_delay: Histogram,
 }
 
 impl MessageHistograms {
@@ -31,6 +34,9 @@ impl MessageHistograms {
         self.latency.record(sample.received.since(sample.intended));
         self.service_time.record(sample.received.since(sample.sent));
         self.send_delay.record(sample.sent.since(sample.intended));
+        if let Some(kernel) = sample.kernel {
+            self.generator_delay.record(sample.received.since(kernel));
+        }
     }
 
     fn drain_into(&mut self, to: &mut Histograms) {
@@ -38,6 +44,7 @@ impl MessageHistograms {
             (Metric::Latency, &mut self.latency),
             (Metric::ServiceTime, &mut self.service_time),
             (Metric::SendDelay, &mut self.send_delay),
+            (Metric::GeneratorDelay, &mut self.generator_delay),
         ] {
             if !histogram.is_empty() {
                 to.insert(metric, histogram.clone());
@@ -146,8 +153,27 @@ mod tests {
             intended: Nanos(intended),
             sent: Nanos(sent),
             received: Nanos(received),
+            kernel: None,
             payload_bytes: 10,
         }
+    }
+
+    #[test]
+    fn only_stamped_messages_have_a_generator_delay() {
+        let mut r = Recorder::new(Nanos(0));
+        r.set_window(Nanos(100)..Nanos(200));
+        r.record(&sample(100, 100, 900));
+        for intended in [100, 300] {
+            r.record(&Sample {
+                kernel: Some(Nanos(860)),
+                ..sample(intended, intended, 900)
+            });
+        }
+        let i = r.take(Phase::Measure, Nanos(1_000));
+        let delay = i.measured.get(Metric::GeneratorDelay).unwrap();
+        assert_eq!((delay.count(), delay.max()), (1, Some(40)));
+        assert_eq!(i.unmeasured.count(Metric::GeneratorDelay), 1);
+        assert_eq!(i.measured.count(Metric::Latency), 2);
     }
 
     #[test]

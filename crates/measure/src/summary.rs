@@ -71,6 +71,22 @@ pub struct TrialSummary {
     pub host_steal_share: Option<f64>,
     /// Share of the host's processor time in use by anyone in the measured window.
     pub host_busy_share: Option<f64>,
+    /// The longest that one of the generator's threads stood ready to run without a processor, as a share of the window.
+    pub generator_waiting_share: Option<f64>,
+    /// The most of the window that one of the generator's threads wanted a processor, whether it had one or not.
+    pub generator_wanting_share: Option<f64>,
+    /// 99th percentile of how late the generator's loops came round for a timer, in nanoseconds: what an arrival waits.
+    pub loop_delay_p99_ns: Option<u64>,
+    /// 99th percentile of that part of the send delay that the generator made itself, in nanoseconds (echo).
+    pub own_send_delay_p99_ns: Option<u64>,
+    /// Messages of the measured window that were sent before it ended (echo).
+    pub sent_in_window: u64,
+    /// Scheduled messages that were not sent because the transport had not taken an earlier one yet (echo).
+    pub held_back: u64,
+    /// Share of the measured window in which somebody on this host stood ready to run without a processor (PSI).
+    pub host_pressure_share: Option<f64>,
+    /// Share of the host's processor time that went to processes outside the trial.
+    pub others_busy_share: Option<f64>,
     /// 99th percentile of the latency, in nanoseconds.
     pub latency_p99_ns: Option<u64>,
     /// 99th percentile of the send delay, in nanoseconds.

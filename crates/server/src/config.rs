@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pushmark_measure::clock;
 use pushmark_transport::WhenFull;
 
 /// A server's settings.
@@ -11,6 +12,10 @@ use pushmark_transport::WhenFull;
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where to listen as well, for the control paths of this process alone: several servers may share a port.
+    pub control: Option<SocketAddr>,
+    /// Another server may listen there too, and the kernel spreads connections over both.
+    pub share_port: bool,
     /// Threads, each with a runtime and connections of its own.
     pub threads: usize,
     /// Messages that may wait for one session.
@@ -33,6 +38,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            control: None,
+            share_port: false,
             threads: 1,
             outbox_messages: 1_024,
             when_full: WhenFull::DropOldest,
@@ -51,6 +58,8 @@ impl Default for Config {
 pub struct Injection {
     /// Every message is held back this long.
     pub delay: Duration,
+    /// Every message costs this much processor time: once when it comes for echo, once on each thread when it is published.
+    pub work: Duration,
     /// These are not delivered, and not counted as dropped either: they vanish.
     pub drop: BTreeSet<u64>,
     /// These are delivered twice.
@@ -60,8 +69,19 @@ pub struct Injection {
 }
 
 impl Injection {
-    /// True when the server is honest.
+    /// True when every message goes out once, at once, in its place.
     pub fn is_none(&self) -> bool {
-        *self == Self::default()
+        self.delay.is_zero() && self.drop.is_empty() && self.duplicate.is_empty() && self.swap.is_empty()
+    }
+
+    /// Uses up the processor time that a message costs.
+    pub fn work(&self) {
+        if self.work.is_zero() {
+            return;
+        }
+        let until = clock::thread_cpu_ns().saturating_add(u64::try_from(self.work.as_nanos()).unwrap_or(u64::MAX));
+        while clock::thread_cpu_ns() < until {
+            std::hint::spin_loop();
+        }
     }
 }

@@ -76,6 +76,18 @@ pub(crate) struct Hub {
     counts: Counts,
     closed: Mutex<BTreeMap<CloseReason, u64>>,
     publication: watch::Sender<Option<Arc<Publication>>>,
+    life: watch::Sender<Life>,
+}
+
+/// A server's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Life {
+    /// Takes sessions.
+    Serving,
+    /// Takes no more; those that are open are being ended.
+    Ending,
+    /// Has none left.
+    Ended,
 }
 
 // A panic while one of these locks is held leaves counts and lists that are still sound.
@@ -94,6 +106,7 @@ impl Hub {
             counts: Counts::default(),
             closed: Mutex::default(),
             publication: watch::Sender::new(None),
+            life: watch::Sender::new(Life::Serving),
         })
     }
 
@@ -178,11 +191,33 @@ impl Hub {
         }
     }
 
-    /// Ends every session in its transport's orderly way.
+    /// Takes no more sessions, and ends every one in its transport's orderly way.
     pub(crate) fn close_all(&self) {
+        self.grow_older(Life::Ending);
         for session in self.by_id.read().unwrap_or_else(PoisonError::into_inner).values() {
             session.outbox.close();
         }
+    }
+
+    /// Says that the last session has ended after [`Hub::close_all`].
+    pub(crate) fn all_sessions_ended(&self) {
+        self.grow_older(Life::Ended);
+    }
+
+    /// Returns once that was said.
+    pub(crate) async fn sessions_have_ended(&self) {
+        let mut life = self.life.subscribe();
+        // The sender lives as long as this hub.
+        let _ = life.wait_for(|life| *life == Life::Ended).await;
+    }
+
+    /// Each of the server's threads says so in its turn.
+    fn grow_older(&self, to: Life) {
+        self.life.send_if_modified(|life| {
+            let older = *life < to;
+            *life = to.max(*life);
+            older
+        });
     }
 
     /// How many sessions are open.
@@ -232,7 +267,8 @@ fn is_drop(pushed: Pushed) -> bool {
 impl Host for Hub {
     fn open<S: ServerHalf>(&self, kill: ConnectionKill) -> Option<Arc<Session>> {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
-        if by_id.len() >= self.config.max_sessions {
+        // Under the lock: what is opened before the end is ended with the others.
+        if by_id.len() >= self.config.max_sessions || *self.life.borrow() != Life::Serving {
             return None;
         }
         let outbox = Outbox::new(self.config.outbox_messages, self.config.when_full);
@@ -256,6 +292,7 @@ impl Host for Hub {
 
     fn received(&self, session: &Arc<Session>, message: Message) {
         self.counts.received.fetch_add(1, Relaxed);
+        self.config.inject.work();
         if self.config.inject.is_none() {
             self.push(session, &message);
         } else if let Some(hub) = self.me.upgrade() {

@@ -45,6 +45,7 @@ pub enum ServeError {
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    control: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<Result<(), ServeError>>>,
 }
@@ -57,24 +58,36 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, ServeError> {
         process::raise_open_files();
         let mut address = config.listen;
+        if !config.share_port && address.port() != 0 {
+            // Without this, a second server on a port would silently take half of the first one's connections.
+            drop(bind(address, false)?);
+        }
+        let control = config.control.map(|control| bind(control, false)).transpose()?;
+        let control_address = match &control {
+            Some(listener) => Some(listener.local_addr().map_err(|source| ServeError::Bind { address, source })?),
+            None => None,
+        };
+        let mut control = control;
         let hub = Hub::new(config);
         let stop = watch::Sender::new(false);
         let mut threads = Vec::new();
         for shard in 0..hub.threads() {
             // Bound here, so that a port of 0 is known before the next thread binds, and errors are the caller's.
-            let listener = bind(address)?;
+            let listener = bind(address, true)?;
             address = listener
                 .local_addr()
                 .map_err(|source| ServeError::Bind { address, source })?;
             let (hub, stopping) = (hub.clone(), stop.subscribe());
+            let listeners: Vec<_> = [Some(listener), control.take()].into_iter().flatten().collect();
             let thread = std::thread::Builder::new()
                 .name(format!("serve-{shard}"))
-                .spawn(move || run_thread(hub, shard, listener, stopping))
+                .spawn(move || run_thread(hub, shard, listeners, stopping))
                 .map_err(|e| ServeError::Thread(e.to_string()))?;
             threads.push(thread);
         }
         Ok(Self {
             address,
+            control: control_address,
             stop,
             threads,
         })
@@ -83,6 +96,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for control alone, when it was asked to.
+    pub fn control(&self) -> Option<SocketAddr> {
+        self.control
     }
 
     /// Stops taking connections, ends every session in its transport's orderly way, and waits for the threads; those
@@ -101,7 +119,7 @@ impl Server {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
+fn bind(address: SocketAddr, shared: bool) -> Result<std::net::TcpListener, ServeError> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
     let bound = || -> rustix::io::Result<std::net::TcpListener> {
         let family = if address.is_ipv4() {
@@ -117,7 +135,7 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
         )?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
         // One listener a thread on the same port: the kernel spreads connections over them.
-        sockopt::set_socket_reuseport(&socket, true)?;
+        sockopt::set_socket_reuseport(&socket, shared)?;
         bind(&socket, &address)?;
         listen(&socket, BACKLOG)?;
         Ok(socket.into())
@@ -131,7 +149,7 @@ fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
 fn run_thread(
     hub: Arc<Hub>,
     shard: usize,
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     let thread = |e: io::Error| ServeError::Thread(e.to_string());
@@ -144,8 +162,14 @@ fn run_thread(
         let timer = Timer::start().map_err(thread)?;
         inject::use_timer(timer.clone());
         tokio::task::spawn_local(publisher::run(hub.clone(), shard, timer));
-        let listener = TcpListener::from_std(listener).map_err(thread)?;
-        accept(hub, listener, stopping).await;
+        let mut accepting = Vec::new();
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener).map_err(thread)?;
+            accepting.push(tokio::task::spawn_local(accept(hub.clone(), listener, stopping.clone())));
+        }
+        for accepting in accepting {
+            accepting.await.map_err(|e| ServeError::Thread(e.to_string()))?;
+        }
         Ok(())
     })
 }
@@ -179,11 +203,13 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
     drop(open);
     hub.close_all();
     let ended = async {
-        all_ended.recv().await;
-        // Sessions that left their HTTP connection behind end on their own tasks.
+        // A client that fetches its messages must still be able to come and hear that its session has ended: kept
+        // connections are closed after the last session.
         while hub.open_sessions() > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        hub.all_sessions_ended();
+        all_ended.recv().await;
     };
     if tokio::time::timeout(hub.config.stop_deadline, ended)
         .await
@@ -216,15 +242,10 @@ async fn connection(stream: TcpStream, hub: Arc<Hub>, mut stopping: watch::Recei
         Err(_) => return,
     };
     // In a box of its own, which the connections served above never have.
-    Box::pin(serve_http(stream, hub, kill, stopping)).await;
+    Box::pin(serve_http(stream, hub, kill)).await;
 }
 
-async fn serve_http(
-    stream: TcpStream,
-    hub: Arc<Hub>,
-    kill: ConnectionKill,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn serve_http(stream: TcpStream, hub: Arc<Hub>, kill: ConnectionKill) {
     let service = service_fn(|mut request| {
         let (hub, kill) = (hub.clone(), kill.clone());
         async move {
@@ -243,7 +264,7 @@ async fn serve_http(
         // What a connection dies of is told by its session; a connection without one had nothing to lose.
         _ = served.as_mut() => return,
         () = kill.killed() => return,
-        _ = stopping.wait_for(|stop| *stop) => {}
+        () = hub.sessions_have_ended() => {}
     }
     served.as_mut().graceful_shutdown();
     let _ = served.await;

@@ -195,6 +195,7 @@ fn deliver(
     held_back: &mut Option<Arc<Published>>,
 ) {
     let inject = &hub.config.inject;
+    inject.work();
     if inject.is_none() {
         hub.fan_out(&published, measured);
         return;

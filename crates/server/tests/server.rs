@@ -64,6 +64,7 @@ async fn stop(server: Server) {
 fn target(address: SocketAddr) -> Target {
     Target {
         address,
+        source: None,
         sends: true,
         connect_deadline: DEADLINE,
         open_deadline: DEADLINE,
@@ -615,6 +616,8 @@ fn headers_that_drip_are_cut_off_at_their_deadline() {
         for row in over_network() {
             clients.push(Client::open(row, address).await);
         }
+        let mut control = control(&server).await;
+        control.stats().await.unwrap();
         let cut = tokio::task::spawn_blocking(move || {
             let mut stream = std::net::TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -642,10 +645,16 @@ fn headers_that_drip_are_cut_off_at_their_deadline() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let said = (&silent).read(&mut [0; 16]).unwrap_err();
         assert_eq!(said.kind(), std::io::ErrorKind::WouldBlock);
-        // Sessions that were there before are older than the deadline by now, and nobody minds.
+        // Whoever was there before has been silent for longer than the deadline by now, and nobody minds: neither those
+        // who have not asked for anything yet on their way up, nor those who have.
         for client in &clients {
             client.echo("still here").await;
         }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for client in &clients {
+            client.echo("and again").await;
+        }
+        control.stats().await.unwrap();
         drop(clients);
         stop(server).await;
     });

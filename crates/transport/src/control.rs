@@ -24,6 +24,8 @@ pub const PUBLISH_PATH: &str = "/control/publish";
 pub const STOP_PATH: &str = "/control/stop";
 /// What the server prints on stdout, followed by its address, once it takes connections.
 pub const READY: &str = "pushmark server ready on ";
+/// What follows, before the address of its control listener, when it was asked to have one.
+pub const CONTROL: &str = ", control on ";
 
 /// A publication: one stream, from the server to every session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +93,33 @@ pub struct ServerStats {
     pub threads: u32,
     /// The instant these counts were taken.
     pub at: Nanos,
+}
+
+impl ServerStats {
+    /// Adds the counts of another process of the same server. What all processes publish alike is not added up.
+    pub fn merge(&mut self, other: &ServerStats) {
+        self.sessions_open += other.sessions_open;
+        self.sessions_opened += other.sessions_opened;
+        self.sessions_refused += other.sessions_refused;
+        for (reason, count) in &other.sessions_closed {
+            *self.sessions_closed.entry(*reason).or_default() += count;
+        }
+        self.accept_errors += other.accept_errors;
+        self.published = self.published.max(other.published);
+        self.published_measured = self.published_measured.max(other.published_measured);
+        self.offered += other.offered;
+        self.offered_measured += other.offered_measured;
+        self.written += other.written;
+        self.dropped += other.dropped;
+        self.undelivered += other.undelivered;
+        self.received += other.received;
+        self.fanout_delay.merge(&other.fanout_delay);
+        self.cpu_user_ns += other.cpu_user_ns;
+        self.cpu_system_ns += other.cpu_system_ns;
+        self.rss_bytes += other.rss_bytes;
+        self.threads += other.threads;
+        self.at = self.at.max(other.at);
+    }
 }
 
 /// A kept connection to a server's control paths. One request at a time.

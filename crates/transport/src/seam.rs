@@ -24,6 +24,10 @@ use crate::takeover::Opening;
 pub struct Target {
     /// The server.
     pub address: SocketAddr,
+    /// Where connections come from; `None` leaves it to the kernel. One address opens some 28,000 connections to one other.
+    pub source: Option<std::net::IpAddr>,
+    /// The kernel stamps what arrives on this session; see [`crate::stamps`].
+    pub kernel_stamps: bool,
     /// The session will also send; a transport with a separate way up opens it while connecting.
     pub sends: bool,
     /// Deadline of the TCP connect.
@@ -105,18 +109,27 @@ pub trait Rx {
     fn recv<I: Inbox>(&mut self, inbox: &mut I) -> impl Future<Output = Result<usize, TransportError>>;
 }
 
+/// When a read of the socket brought bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    /// The first statement after the read.
+    pub at: Nanos,
+    /// When the kernel had queued the last of those bytes: never later than `at`. `None` where it does not say so.
+    pub kernel: Option<Nanos>,
+}
+
 /// Takes what a session receives. Payloads are lent, so that a receive path need not allocate.
 pub trait Inbox {
-    /// One message.
-    fn deliver(&mut self, received: Nanos, kind: Kind, payload: &[u8]);
+    /// One message, and when the read that completed it brought its last bytes.
+    fn deliver(&mut self, received: Received, kind: Kind, payload: &[u8]);
 }
 
 /// Owned deliveries; for tests and tools.
 #[derive(Clone, Debug, Default)]
-pub struct Collected(pub Vec<(Nanos, Message)>);
+pub struct Collected(pub Vec<(Received, Message)>);
 
 impl Inbox for Collected {
-    fn deliver(&mut self, received: Nanos, kind: Kind, payload: &[u8]) {
+    fn deliver(&mut self, received: Received, kind: Kind, payload: &[u8]) {
         self.0.push((
             received,
             Message {

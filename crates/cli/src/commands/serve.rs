@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use pushmark_server::{Config, Injection, Server};
-use pushmark_transport::control::READY;
+use pushmark_transport::control::{CONTROL, READY};
 
 use crate::args::{ServeArgs, WhenFull};
 use crate::exit::{End, Outcome};
@@ -17,6 +17,8 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     );
     let config = Config {
         listen: args.listen,
+        control: args.control,
+        share_port: args.share_port,
         threads,
         outbox_messages: args.outbox as usize,
         when_full: match args.when_full {
@@ -27,6 +29,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
         max_sessions: args.max_sessions as usize,
         inject: Injection {
             delay: args.inject.inject_delay_ms,
+            work: args.inject.inject_work_us,
             drop: args.inject.inject_drop.iter().copied().collect(),
             duplicate: args.inject.inject_duplicate.iter().copied().collect(),
             swap: args.inject.inject_swap.iter().copied().collect(),
@@ -50,7 +53,8 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     runtime.block_on(async {
         let mut stop = signals::count()?;
         let server = Server::start(config)?;
-        Terminal::result(&format!("{READY}{}\n", server.address()));
+        let control = server.control().map(|address| format!("{CONTROL}{address}")).unwrap_or_default();
+        Terminal::result(&format!("{READY}{}{control}\n", server.address()));
         tokio::select! {
             _ = stop.changed() => {}
             _ = ended.recv() => {}

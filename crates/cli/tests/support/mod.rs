@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "these helpers are tests, but for the attribute that clippy looks for"
 )]
 
@@ -352,7 +353,15 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut command = pushmark();
+        Self::start_as(pushmark(), arguments)
+    }
+
+    /// The same for a process that may open only so many files.
+    pub(crate) fn with_open_files(limit: u32, arguments: &[&str]) -> Self {
+        Self::start_as(with_open_files(limit, &pushmark()), arguments)
+    }
+
+    fn start_as(mut command: Command, arguments: &[&str]) -> Self {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--exit-with-stdin"])
             .args(arguments)
@@ -439,18 +448,4 @@ pub(crate) fn files(folder: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8
     let mut found = std::collections::BTreeMap::new();
     walk(folder, folder, &mut found);
     found
-}
-
-/// Says that a test was skipped, and why, where `scripts/test` finds it.
-pub(crate) fn skipped(test: &str, why: &str) {
-    println!("skipped: {test}: {why}");
-    if let Some(path) = std::env::var_os("PUSHMARK_TEST_SKIPS") {
-        use std::io::Write;
-        let mut file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
-        writeln!(file, "skipped: {test}: {why}").unwrap();
-    }
 }

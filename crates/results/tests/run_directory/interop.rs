@@ -1,5 +1,6 @@
 //! The logs, read by others: HdrHistogram's own Rust reader, and the Python package when it is there.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -86,10 +87,22 @@ fn python() -> Option<(PathBuf, bool)> {
     (is_named || has_package).then_some((python, is_named))
 }
 
+/// Says that a test was skipped and why, also where `scripts/test` collects it.
+fn skipped(test: &str, why: &str) {
+    println!("skipped: {test}: {why}");
+    if let Some(path) = std::env::var_os("PUSHMARK_TEST_SKIPS") {
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        writeln!(file.unwrap(), "skipped: {test}: {why}").unwrap();
+    }
+}
+
 #[test]
 fn the_log_is_read_by_the_python_package() {
     let Some((python, is_named)) = python() else {
-        println!("skipped: the_log_is_read_by_the_python_package: no python3 with the package hdrhistogram");
+        skipped(
+            "the_log_is_read_by_the_python_package",
+            "no python3 with the package hdrhistogram",
+        );
         return;
     };
     let parent = tempfile::tempdir().unwrap();

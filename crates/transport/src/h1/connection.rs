@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use pushmark_measure::{Nanos, clock};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::body::Body;
+use crate::seam::Received;
+use crate::tcp::Notes;
 
 /// What one read may bring. One such buffer serves all connections of a thread.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -34,15 +34,13 @@ pub struct Head<T> {
 /// One connection, and the exchange that is going on over it.
 ///
 /// Every `poll_` function may be dropped and called again: what was read is kept or has been handed over.
-pub struct Exchange<S = TcpStream> {
+pub struct Exchange<S> {
     stream: S,
     /// Bytes of requests not yet written.
     unsent: Vec<u8>,
     sent: usize,
     /// Bytes read but not yet taken: the start of a head, or what followed one.
     carried: Vec<u8>,
-    /// When the socket was last read.
-    last_read: Nanos,
     body: Body,
     /// The peer will close after this response.
     closing: bool,
@@ -59,7 +57,7 @@ pub enum Progress {
     Done,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
+impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
     /// Exchanges over a connected stream.
     pub fn over(stream: S) -> Self {
         Self {
@@ -67,7 +65,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
             unsent: Vec::new(),
             sent: 0,
             carried: Vec::new(),
-            last_read: Nanos::default(),
             body: Body::Length(0),
             closing: false,
             ended: false,
@@ -124,12 +121,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         step: Step,
         cx: &mut Context<'_>,
         mut take: impl FnMut(&[httparse::Header<'_>]) -> T,
-    ) -> Poll<Result<(Head<T>, Nanos), TransportError>> {
+    ) -> Poll<Result<(Head<T>, Received), TransportError>> {
         loop {
             if !self.carried.is_empty() {
                 match self.parse_head(step, &mut take) {
                     Ok(Some(head)) if head.status < 200 && head.status != 101 => continue,
-                    Ok(Some(head)) => return Poll::Ready(Ok((head, self.last_read))),
+                    Ok(Some(head)) => return Poll::Ready(Ok((head, self.stream.last_read()))),
                     Ok(None) => {}
                     Err(e) => return Poll::Ready(Err(e)),
                 }
@@ -143,9 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
                 return Poll::Ready(Err(TransportError::new(step, ErrorClass::EndedEarly, words)));
             }
             let carried = &mut self.carried;
-            let stream = Pin::new(&mut self.stream);
-            let read = ready!(poll_read(stream, cx, |bytes| carried.extend_from_slice(bytes)));
-            self.last_read = clock::now();
+            let read = ready!(poll_read(&mut self.stream, cx, |_, bytes| carried
+                .extend_from_slice(bytes)));
             match read {
                 Ok(n) => self.ended = n == 0,
                 Err(e) => return Poll::Ready(Err(TransportError::from_io(step, &e))),
@@ -201,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         &mut self,
         step: Step,
         cx: &mut Context<'_>,
-        mut sink: impl FnMut(Nanos, &[u8]),
+        mut sink: impl FnMut(Received, &[u8]),
     ) -> Poll<Result<Progress, TransportError>> {
         if self.body.is_done() {
             return Poll::Ready(Ok(Progress::Done));
@@ -209,18 +205,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
         let broken = |e| TransportError::new(step, ErrorClass::Protocol, e);
         if !self.carried.is_empty() {
             let carried = std::mem::take(&mut self.carried);
-            let received = self.last_read;
+            let received = self.stream.last_read();
             let used = self
                 .body
                 .feed(&carried, |bytes| sink(received, bytes))
                 .map_err(broken)?;
             self.carried = carried[used..].to_vec();
         } else {
-            let (body, carried, last_read) = (&mut self.body, &mut self.carried, &mut self.last_read);
+            let (body, carried) = (&mut self.body, &mut self.carried);
             let mut fed = Ok(());
-            let read = ready!(poll_read(Pin::new(&mut self.stream), cx, |bytes| {
-                *last_read = clock::now();
-                match body.feed(bytes, |bytes| sink(*last_read, bytes)) {
+            let read = ready!(poll_read(&mut self.stream, cx, |received, bytes| {
+                match body.feed(bytes, |bytes| sink(received, bytes)) {
                     Ok(used) => carried.extend_from_slice(&bytes[used..]),
                     Err(e) => fed = Err(e),
                 }
@@ -252,21 +247,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<S> {
     }
 }
 
-/// Reads once into the thread's buffer and lends what came.
-fn poll_read<S: AsyncRead>(
-    stream: Pin<&mut S>,
+/// Reads once into the thread's buffer and lends what came, with when it came.
+fn poll_read<S: AsyncRead + Notes + Unpin>(
+    stream: &mut S,
     cx: &mut Context<'_>,
-    lend: impl FnOnce(&[u8]),
+    lend: impl FnOnce(Received, &[u8]),
 ) -> Poll<std::io::Result<usize>> {
     SCRATCH.with_borrow_mut(|scratch| {
         if scratch.is_empty() {
             scratch.resize(SCRATCH_BYTES, 0);
         }
         let mut buffer = ReadBuf::new(scratch);
-        ready!(stream.poll_read(cx, &mut buffer))?;
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
         let filled = buffer.filled();
         if !filled.is_empty() {
-            lend(filled);
+            lend(stream.last_read(), filled);
         }
         Poll::Ready(Ok(filled.len()))
     })
@@ -331,6 +326,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+
+    impl Notes for tokio::io::DuplexStream {
+        fn last_read(&self) -> Received {
+            Received::default()
+        }
+    }
 
     fn run<F: Future>(future: F) -> F::Output {
         tokio::runtime::Builder::new_current_thread()

@@ -6,7 +6,6 @@
 use std::future::poll_fn;
 
 use hyper::StatusCode;
-use pushmark_measure::Nanos;
 use tokio::net::TcpStream;
 
 use crate::error::{ErrorClass, Step, TransportError};
@@ -14,6 +13,7 @@ use crate::h1::connection::{Exchange, Head, Progress};
 use crate::http::{BINARY, TEXT, expect_status};
 use crate::message::{Kind, Message};
 use crate::seam::Target;
+use crate::tcp::Stamped;
 
 /// Most bytes of an answer that says no more than its status.
 pub const MOST_PLAIN_BYTES: usize = 64 * 1024;
@@ -24,7 +24,7 @@ pub type Headers<'a, 'b> = &'a [httparse::Header<'b>];
 /// A kept connection. One request at a time.
 pub struct Kept {
     /// The connection itself, for those who poll.
-    pub exchange: Exchange,
+    pub exchange: Exchange<Stamped>,
     authority: String,
     /// An exchange has begun and its answer was not read to the end.
     busy: bool,
@@ -33,6 +33,15 @@ pub struct Kept {
 impl Kept {
     /// Speaks HTTP/1.1 over a connected stream.
     pub fn over(stream: TcpStream, target: &Target) -> Self {
+        Self::with(Stamped::new(stream, false), target)
+    }
+
+    /// The same for the connection that a session's messages come on.
+    pub fn receiving(stream: TcpStream, target: &Target) -> Self {
+        Self::with(Stamped::new(stream, target.kernel_stamps), target)
+    }
+
+    fn with(stream: Stamped, target: &Target) -> Self {
         Self {
             exchange: Exchange::over(stream),
             authority: target.address.to_string(),
@@ -99,13 +108,13 @@ impl Kept {
     ) -> Result<(Head<T>, Vec<u8>), TransportError> {
         let head = self.ask(step, request, take).await?;
         let mut whole = Vec::new();
-        let append = |whole: &mut Vec<u8>, _: Nanos, bytes: &[u8]| {
+        let append = |whole: &mut Vec<u8>, bytes: &[u8]| {
             // One byte over the limit is enough to tell.
             whole.extend_from_slice(&bytes[..bytes.len().min(limit + 1 - whole.len())]);
         };
         while poll_fn(|cx| {
             self.exchange
-                .poll_body(step, cx, |at, bytes| append(&mut whole, at, bytes))
+                .poll_body(step, cx, |_, bytes| append(&mut whole, bytes))
         })
         .await?
             == Progress::More

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use hyper::StatusCode;
-use pushmark_measure::{Nanos, clock};
+use pushmark_measure::clock;
 
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::{Headers, Kept, MOST_PLAIN_BYTES, Progress, parsed_header, status_of, too_large};
@@ -14,7 +14,7 @@ use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
 use crate::long_poll::record::{self, BadRecord, HEADER_BYTES};
 use crate::long_poll::{CURSOR_HEADER, LongPollServer, MOST_ANSWER_BYTES};
 use crate::message::Message;
-use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
+use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
 use crate::tcp;
 
 /// Room that an answer's buffer keeps for the next answer, in bytes.
@@ -46,7 +46,7 @@ pub struct LongPollRx {
     answering: Option<u64>,
     /// That body so far, and when its last bytes were read.
     body: Vec<u8>,
-    received: Nanos,
+    received: Received,
     max_message_bytes: usize,
     end: Option<Result<(), TransportError>>,
 }
@@ -59,7 +59,7 @@ impl Connector for LongPollConnector {
         let started = clock::now();
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
-        let mut connection = Kept::over(stream, target);
+        let mut connection = Kept::receiving(stream, target);
         let take = |headers: Headers<'_, '_>| {
             (
                 cursor_of(headers),
@@ -82,7 +82,7 @@ impl Connector for LongPollConnector {
             path,
             answering: None,
             body: Vec::new(),
-            received: Nanos::default(),
+            received: Received::default(),
             max_message_bytes: target.max_message_bytes,
             end: None,
         };
@@ -238,8 +238,8 @@ impl LongPollRx {
         loop {
             let (body, received) = (&mut self.body, &mut self.received);
             let progress = ready!(exchange.poll_body(STEP, cx, |at, bytes| {
-                // The head and the body of a small answer come in one read, whose time the head has.
-                *received = (*received).max(at);
+                // The last read counts; the head and the body of a small answer come in one.
+                *received = at;
                 // One byte over the limit is enough to tell.
                 body.extend_from_slice(&bytes[..bytes.len().min(limit + 1 - body.len())]);
             }))?;

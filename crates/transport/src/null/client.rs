@@ -10,7 +10,7 @@ use pushmark_measure::clock;
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::message::Message;
 use crate::null::peer::{self, Peer, Queue};
-use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, Target, Tx};
+use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Received, Rx, Target, Tx};
 
 /// Opens in-process sessions with the target's peer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,7 +77,10 @@ impl Rx for NullRx {
             loop {
                 match peer::poll_take(&self.0, cx) {
                     Poll::Ready(Some(message)) => {
-                        let received = *received.get_or_insert_with(clock::now);
+                        let received = Received {
+                            at: *received.get_or_insert_with(clock::now),
+                            kernel: None,
+                        };
                         inbox.deliver(received, message.kind, &message.payload);
                         count += 1;
                     }

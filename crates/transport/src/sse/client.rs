@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use hyper::StatusCode;
-use pushmark_measure::{Nanos, clock};
+use pushmark_measure::clock;
 
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::{Kept, Progress, header, parsed_header, status_of, too_large};
 use crate::host::SessionId;
 use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
 use crate::message::{Kind, Message};
-use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
+use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
 use crate::sse::SseServer;
 use crate::sse::parser::{Event, EventSink, Parser};
 use crate::sse::writer::{self, BINARY_TYPE, TEXT_TYPE};
@@ -71,7 +71,7 @@ impl Connector for SseConnector {
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
         let opened =
-            tokio::time::timeout(target.open_deadline, open(Kept::over(stream, target), target)).await;
+            tokio::time::timeout(target.open_deadline, open(Kept::receiving(stream, target), target)).await;
         let (stream, session) =
             opened.map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         let up = if target.sends {
@@ -208,7 +208,7 @@ impl Stream {
     ) -> (usize, Option<Result<(), TransportError>>) {
         let mut delivery = Delivery {
             inbox,
-            received: Nanos::default(),
+            received: Received::default(),
             count: 0,
             decoded: &mut self.decoded,
             max_message_bytes: self.max_message_bytes,
@@ -243,7 +243,7 @@ impl Stream {
 /// Hands events on as messages.
 struct Delivery<'a, I> {
     inbox: &'a mut I,
-    received: Nanos,
+    received: Received,
     count: usize,
     decoded: &'a mut Vec<u8>,
     max_message_bytes: usize,

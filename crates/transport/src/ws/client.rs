@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::message::{Kind, Message};
 use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
-use crate::tcp::{self, Stamped};
+use crate::tcp::{self, Notes, Stamped};
 use crate::ws::{WsServer, class_of, client_read_bytes, config};
 
 /// Opens WebSocket sessions.
@@ -53,7 +53,7 @@ impl Connector for WsConnector {
         let url = format!("ws://{}{}", target.address, WsServer::PATH);
         let handshake = tokio_tungstenite::client_async_with_config(
             url,
-            Stamped::new(stream),
+            Stamped::new(stream, target.kernel_stamps),
             Some(config(
                 target.max_message_bytes,
                 client_read_bytes(target.usual_message_bytes),
@@ -145,7 +145,7 @@ impl Rx for WsRx {
                     Poll::Ready(next) => next,
                 };
                 // What one read brought has one arrival time; what a later read of this wake-up brought, its own.
-                let received = self.socket.borrow().get_ref().last_read().get();
+                let received = self.socket.borrow().get_ref().last_read();
                 let end = match next {
                     Some(Ok(tungstenite::Message::Text(text))) => {
                         inbox.deliver(received, Kind::Text, text.as_bytes());

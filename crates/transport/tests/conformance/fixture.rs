@@ -118,6 +118,7 @@ pub(crate) struct Fixture {
 pub(crate) fn target(address: SocketAddr) -> Target {
     Target {
         address,
+        source: None,
         sends: true,
         connect_deadline: Duration::from_secs(20),
         open_deadline: Duration::from_secs(20),

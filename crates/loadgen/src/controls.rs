@@ -1,0 +1,68 @@
+//! The controls of a server that may be several processes on one port: told the same, counted together.
+
+use std::net::SocketAddr;
+
+use pushmark_measure::Nanos;
+use pushmark_transport::control::{ControlClient, Publish, ServerStats};
+use pushmark_transport::{Target, TransportError};
+
+/// Control connections, one to each process of the server.
+pub(crate) struct Controls(Vec<ControlClient>);
+
+impl Controls {
+    /// Connects to every process and reads its statistics once.
+    ///
+    /// # Errors
+    /// With the address of the first that cannot be controlled.
+    pub(crate) async fn connect(
+        addresses: &[SocketAddr],
+        target: &Target,
+    ) -> Result<Self, (SocketAddr, TransportError)> {
+        let mut clients = Vec::new();
+        for &address in addresses {
+            let target = Target { address, ..target.clone() };
+            let connected = async {
+                let mut client = ControlClient::connect(&target).await?;
+                client.stats().await?;
+                Ok(client)
+            };
+            clients.push(connected.await.map_err(|e| (address, e))?);
+        }
+        Ok(Self(clients))
+    }
+
+    /// Starts a publication on every process: each publishes the same messages to its own sessions.
+    ///
+    /// # Errors
+    /// As one process.
+    pub(crate) async fn publish(&mut self, publish: &Publish) -> Result<(), TransportError> {
+        for client in &mut self.0 {
+            client.publish(publish).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the publication on every process before the first message intended at or after `at`; gives all their counts.
+    ///
+    /// # Errors
+    /// As one process.
+    pub(crate) async fn stop(&mut self, at: Nanos) -> Result<ServerStats, TransportError> {
+        let mut total = ServerStats::default();
+        for client in &mut self.0 {
+            total.merge(&client.stop(at).await?);
+        }
+        Ok(total)
+    }
+
+    /// All their counts.
+    ///
+    /// # Errors
+    /// As one process.
+    pub(crate) async fn stats(&mut self) -> Result<ServerStats, TransportError> {
+        let mut total = ServerStats::default();
+        for client in &mut self.0 {
+            total.merge(&client.stats().await?);
+        }
+        Ok(total)
+    }
+}
