@@ -159,9 +159,14 @@ fn only_the_command_line_prints() {
 }
 
 #[test]
-fn unsafe_stands_nowhere() {
+fn unsafe_stands_in_one_file_that_says_why() {
     let word = ["un", "safe "].concat();
+    let argued = Path::new("crates/transport/src/stamps.rs");
     for (path, text) in sources() {
+        if path == argued {
+            assert!(text.contains("# Why this file may be unsafe"));
+            continue;
+        }
         let code = without_tests(&text)
             .lines()
             .filter(|l| !l.trim_start().starts_with("//"));

@@ -19,6 +19,8 @@ pub struct Assignment {
     pub address: SocketAddr,
     /// Addresses that connections come from, in turn; empty leaves it to the kernel.
     pub sources: Vec<IpAddr>,
+    /// The first port used of each of them.
+    pub first_port: u16,
     /// The sessions of this process, of `total_sessions` in all.
     pub sessions: Range<u32>,
     /// Sessions of the whole trial.
@@ -33,6 +35,9 @@ pub struct Assignment {
     pub threads: u32,
     /// Deadlines of the steps.
     pub deadlines: Deadlines,
+    /// Share of the sessions on which the kernel stamps what arrives.
+    #[serde(default)]
+    pub kernel_stamps: f64,
     /// When the ramp begins; intervals are counted from here.
     pub open_at: Nanos,
 }
@@ -103,6 +108,8 @@ pub struct Totals {
     pub measured_payload_bytes: u64,
     /// Sessions that ended before the drain.
     pub ended_early: u64,
+    /// Sessions that became usable after the load had begun.
+    pub established_late: u64,
     /// Samples that ran backwards in time.
     pub negative_samples: u64,
     /// Connections that the schedule asked for (connect).
@@ -137,6 +144,7 @@ impl Totals {
         self.books.merge(&other.books);
         self.measured_payload_bytes += other.measured_payload_bytes;
         self.ended_early += other.ended_early;
+        self.established_late += other.established_late;
         self.negative_samples += other.negative_samples;
         self.opens_scheduled += other.opens_scheduled;
         self.opens_skipped += other.opens_skipped;

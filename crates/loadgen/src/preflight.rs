@@ -15,6 +15,8 @@ pub struct Limits {
     pub open_files: u64,
     /// Ephemeral ports towards one address and port.
     pub ports: u64,
+    /// The first of them.
+    pub first_port: u16,
 }
 
 /// What one trial needs, and how it gets it.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pushmark_measure::{ConnectionEvent, Interval, Phase, TrialSummary};
+use pushmark_measure::{ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary};
 use pushmark_scenario::plan::Plan;
 use pushmark_transport::control::ServerStats;
 use tokio::sync::watch;
@@ -49,6 +49,12 @@ pub trait Observer {
     /// # Errors
     /// Ends the run.
     fn events(&mut self, events: &[ConnectionEvent]) -> Result<(), ObserverError>;
+
+    /// A distribution over the whole measured window, from the server's own statistics.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn distribution(&mut self, metric: Metric, histogram: &Histogram) -> Result<(), ObserverError>;
 
     /// A trial has ended, with the server's own counts where it gives any.
     ///

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use pushmark_measure::{Arrival, EventKind, Metric, Nanos, Sample, SequenceTracker, clock};
 use pushmark_scenario::plan::{Messages, Workload};
-use pushmark_transport::seam::{Connected, Connector, Inbox, Rx, Tx};
+use pushmark_transport::seam::{Connected, Connector, Inbox, Received, Rx, Tx};
 use pushmark_transport::stamp::{Found, MAX_24_BIT, Template};
 use pushmark_transport::{Kind, Message, Stamp, TransportError};
 
@@ -24,6 +24,7 @@ pub(crate) struct SessionState {
     /// The transport is taking a message right now.
     pub(crate) sending: Cell<bool>,
     pub(crate) established: Cell<bool>,
+    pub(crate) usable_at: Cell<Nanos>,
     pub(crate) ended_at: Cell<Option<Nanos>>,
 }
 
@@ -36,6 +37,7 @@ impl SessionState {
             sent_in_window: Cell::new(0),
             sending: Cell::new(false),
             established: Cell::new(false),
+            usable_at: Cell::new(Nanos::MAX),
             ended_at: Cell::new(None),
         }
     }
@@ -52,7 +54,7 @@ struct Recording {
 
 impl Inbox for Recording {
     #[inline]
-    fn deliver(&mut self, received: Nanos, _kind: Kind, payload: &[u8]) {
+    fn deliver(&mut self, received: Received, _kind: Kind, payload: &[u8]) {
         let mut recorder = self.context.recorder.borrow_mut();
         let stamp = match Stamp::find(payload) {
             Found::Stamp(stamp) if stamp.run == self.context.run && stamp.stream == self.stream => stamp,
@@ -67,7 +69,7 @@ impl Inbox for Recording {
         };
         if !self.first_seen {
             self.first_seen = true;
-            recorder.record_connect(Metric::FirstMessageTime, received.since(self.usable));
+            recorder.record_connect(Metric::FirstMessageTime, received.at.since(self.usable));
         }
         let measured = recorder.window().contains(&stamp.intended);
         match self.state.tracker.borrow_mut().arrive(stamp.sequence) {
@@ -85,13 +87,14 @@ impl Inbox for Recording {
         let sample = Sample {
             intended: stamp.intended,
             sent: stamp.sent,
-            received,
+            received: received.at,
+            kernel: received.kernel,
             payload_bytes: payload.len(),
         };
         if recorder.record(&sample) {
             self.context.count(true, |c| {
                 c.payload_bytes += payload.len() as u64;
-                c.late += u64::from(received >= self.context.load_end.get());
+                c.late += u64::from(received.at >= self.context.load_end.get());
             });
         }
     }
@@ -116,6 +119,7 @@ pub(crate) async fn run<C: Connector>(
         return;
     };
     state.established.set(true);
+    state.usable_at.set(times.usable);
     let echo = match &context.assignment.workload {
         Workload::Echo(messages) => Some(messages.clone()),
         Workload::Push(_) | Workload::Connect { .. } => None,
@@ -178,7 +182,7 @@ pub(crate) async fn run<C: Connector>(
 struct Ignored;
 
 impl Inbox for Ignored {
-    fn deliver(&mut self, _: Nanos, _: Kind, _: &[u8]) {}
+    fn deliver(&mut self, _: Received, _: Kind, _: &[u8]) {}
 }
 
 async fn receive<R: Rx>(context: &Context, rx: &mut R, inbox: &mut Recording) -> Result<(), TransportError> {

@@ -119,7 +119,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         let undelivered = end.undelivered.saturating_sub(before.undelivered);
         books.lost_dropped_by_server = books.lost.min(dropped + undelivered);
         let offered = end.offered_measured.saturating_sub(before.offered_measured);
-        let all_there = totals.ended_early == 0 && facts.lost_workers == 0;
+        let all_there = totals.ended_early + totals.established_late == 0 && facts.lost_workers == 0;
         if facts.schedule.is_some() && all_there && offered != books.expected {
             imbalances.push(format!(
                 "the server offered {offered} deliveries to its sessions, the load generator expected {}",
@@ -171,6 +171,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         imbalances,
         measured_payload_bytes: totals.measured_payload_bytes,
         sessions_ended_early: totals.ended_early,
+        sessions_late: totals.established_late,
         negative_samples: totals.negative_samples,
         out_of_range: facts
             .histograms
@@ -196,6 +197,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         others_busy_share,
         latency_p99_ns: quantile(Metric::Latency, 0.99),
         send_delay_p99_ns: quantile(Metric::SendDelay, 0.99),
+        generator_delay_p99_ns: quantile(Metric::GeneratorDelay, 0.99),
         interval_gaps: 0,
         partial: facts.partial || facts.server_lost,
         counters: facts.counters,

@@ -94,7 +94,7 @@ pub(crate) async fn run(
         let controls = embedded.as_ref().map_or_else(|| vec![address], Embedded::controls);
         control = connect_controls(&controls, cell).await?;
     }
-    let workers = Workers::start(program, plan, id, address, needs).await?;
+    let workers = Workers::start(program, plan, id, address, needs, limits.first_port).await?;
     let mut conductor = Conductor {
         plan,
         cell,
@@ -116,6 +116,14 @@ pub(crate) async fn run(
     let server = conductor.server_stats().await;
     let mut facts = std::mem::take(&mut conductor.facts);
     facts.server_lost = has_control && conductor.control.is_none();
+    if let (Some(server), Workload::Push(_)) = (&server, &cell.workload)
+        && !server.fanout_delay.is_empty()
+    {
+        conductor
+            .observer
+            .distribution(Metric::FanoutDelay, &server.fanout_delay)
+            .map_err(TrialError::Observer)?;
+    }
     drop(conductor);
     if let Some(embedded) = embedded
         && !embedded.stop().await
@@ -140,6 +148,7 @@ async fn connect_controls(addresses: &[SocketAddr], cell: &Cell) -> Result<Optio
     let target = Target {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         source: None,
+        kernel_stamps: false,
         sends: false,
         connect_deadline: cell.deadlines.connect,
         open_deadline: cell.deadlines.open,
@@ -159,7 +168,6 @@ async fn connect_controls(addresses: &[SocketAddr], cell: &Cell) -> Result<Optio
 /// The worker processes of one trial. Dropped, they are killed.
 struct Workers {
     run: u32,
-    threads: u32,
     open_at: Nanos,
     children: Vec<Child>,
     inputs: Vec<ChildStdin>,
@@ -173,6 +181,7 @@ impl Workers {
         id: TrialId,
         address: SocketAddr,
         needs: Needs,
+        first_port: u16,
     ) -> Result<Self, TrialError> {
         let cell = &plan.cells[id.cell_index];
         let processes = needs.processes;
@@ -188,7 +197,6 @@ impl Workers {
         };
         let mut workers = Self {
             run,
-            threads,
             open_at,
             children: Vec::new(),
             inputs: Vec::new(),
@@ -201,6 +209,7 @@ impl Workers {
                 transport: cell.variant.transport.clone(),
                 address,
                 sources: sources.clone(),
+                first_port,
                 sessions: part(process)..part(process + 1),
                 total_sessions: total,
                 arrival: cell.load.arrival.clone(),
@@ -208,6 +217,7 @@ impl Workers {
                 seed: plan.seed.wrapping_add(u64::from(id.repeat)),
                 threads,
                 deadlines: cell.deadlines,
+                kernel_stamps: cell.load.kernel_stamps,
                 open_at,
             };
             let mut child = Program::new(program)
@@ -509,7 +519,7 @@ impl Conductor<'_> {
     fn take_interval(&mut self, interval: &pushmark_measure::Interval) -> Result<(), TrialError> {
         self.facts.counters.merge(&interval.counters);
         let mut measured = Histograms::default();
-        for metric in [Metric::Latency, Metric::SendDelay] {
+        for metric in [Metric::Latency, Metric::SendDelay, Metric::GeneratorDelay] {
             if let Some(histogram) = interval.measured.get(metric) {
                 measured.insert(metric, histogram.clone());
             }

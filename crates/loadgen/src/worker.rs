@@ -1,6 +1,7 @@
 //! A worker: one thread, one current-thread runtime, its sessions, and one recorder.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use pushmark_measure::{
     Books, ConnectionEvent, EventKind, Histogram, Interval, Metric, Nanos, Phase, Recorder, Schedule, clock,
 };
-use pushmark_scenario::plan::{Pattern, Workload};
+use pushmark_scenario::plan::{self, Pattern, Workload};
 use pushmark_transport::registry::{WithConnector, with_connector};
 use pushmark_transport::seam::{Connected, Connector, Target, Tx};
 use pushmark_transport::stamp::Template;
+use pushmark_transport::stamps;
 use pushmark_transport::timer::Timer;
 use pushmark_transport::{Message, Stamp, null, registry};
 use tokio::sync::{Notify, watch};
@@ -162,8 +164,18 @@ impl Context {
     ) -> Option<Connected<C::Tx, C::Rx>> {
         self.recorder.borrow_mut().counters.attempted += 1;
         let sources = &self.assignment.sources;
-        let source = sources.get(session as usize % sources.len().max(1)).copied();
-        let result = connector.connect(&Target { source, ..self.target.clone() }).await;
+        let count = sources.len().max(1) as u32;
+        // A port that is named is free or not; one that the kernel has to search for takes the longer, the more are in use.
+        let source = sources.get((session % count) as usize).map(|address| {
+            let port = self.assignment.first_port.saturating_add(u16::try_from(session / count).unwrap_or(u16::MAX));
+            SocketAddr::new(*address, port)
+        });
+        let target = Target {
+            source,
+            kernel_stamps: plan::is_in_share(self.assignment.kernel_stamps, session),
+            ..self.target.clone()
+        };
+        let result = connector.connect(&target).await;
         let (established, failed) = self.outcomes.get();
         let connected = match result {
             Ok(connected) => {
@@ -256,6 +268,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
         target: Target {
             address: assignment.address,
             source: None,
+            kernel_stamps: false,
             sends: matches!(assignment.workload, Workload::Echo(_)),
             connect_deadline: deadlines.connect,
             open_deadline: deadlines.open,
@@ -391,7 +404,8 @@ impl Worker {
             }
             tokio::select! {
                 () = self.context.resolved.notified() => {}
-                ended = control.wait_for(|c| c.abort || c.stop.is_some()) => {
+                // The coordinator does not wait for ever: those who come later miss what was sent before.
+                ended = control.wait_for(|c| c.abort || c.stop.is_some() || c.begin.is_some()) => {
                     return ended.map(drop).map_err(|_| WorkerError::Orphaned);
                 }
             }
@@ -482,7 +496,7 @@ impl Worker {
 
     fn totals(&self, begin: &Begin, stop: &Stop) -> Totals {
         let mut books = Books::default();
-        let (mut ended_early, mut sent_in_window, mut held_back) = (0, 0, 0);
+        let (mut ended_early, mut late, mut sent_in_window, mut held_back) = (0, 0, 0, 0);
         // The same for all sessions of a publication, and not free for every pattern.
         let shared = begin.published.as_ref().and_then(|p| {
             let state = self.sessions.first()?;
@@ -496,13 +510,15 @@ impl Worker {
                 if !state.established.get() {
                     continue;
                 }
-                // A session that ended could expect only what was published while it was there.
+                // A session could expect only what was published while it was there.
+                let start = published.count_before(state.usable_at.get()).clamp(range.start, range.end);
+                late += u64::from(start > range.start || state.usable_at.get() > begin.start);
                 let end = state
                     .ended_at
                     .get()
                     .map_or(range.end, |at| published.count_before(at).min(range.end));
                 let seen = tracker.seen_in(range.clone());
-                let expected = end.saturating_sub(range.start).max(seen);
+                let expected = end.saturating_sub(start).max(seen);
                 books.expected += expected;
                 books.delivered_once += seen;
                 books.lost += expected - seen;
@@ -514,7 +530,7 @@ impl Worker {
                 books.sent += sent;
                 books.not_sent += scheduled.saturating_sub(sent);
                 sent_in_window += state.sent_in_window.get();
-                if state.sending.get() {
+                if state.sending.get() && state.ended_at.get().is_none() {
                     held_back += scheduled.saturating_sub(sent);
                 }
                 books.expected += sent;
@@ -531,6 +547,7 @@ impl Worker {
             books,
             measured_payload_bytes: measured.payload_bytes,
             ended_early,
+            established_late: late,
             negative_samples: self.context.recorder.borrow().negative(),
             own_send_delay: self.context.own_send_delay.take(),
             sent_in_window,
@@ -579,6 +596,7 @@ fn largest_message(workload: &Workload) -> usize {
 fn flush(context: &Context, phase: Phase, out: &SyncSender<FromWorker>) -> Result<(), WorkerError> {
     let mut interval = context.recorder.borrow_mut().take(phase, clock::now());
     interval.counters.open_sessions = context.open.get();
+    interval.counters.unplaced_stamps = stamps::take_unplaced();
     let events = std::mem::take(&mut *context.events.borrow_mut());
     if !events.is_empty() {
         out.send(FromWorker::Events(events))

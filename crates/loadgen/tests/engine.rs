@@ -43,6 +43,8 @@ fn messages(pattern: Pattern) -> Messages {
 fn assignment(workload: Workload, sessions: u32, threads: u32, seed: u64) -> Assignment {
     let long = Duration::from_secs(10);
     Assignment {
+        sources: Vec::new(),
+        first_port: 0,
         run: 7,
         transport: registry::ROWS
             .iter()
@@ -62,6 +64,7 @@ fn assignment(workload: Workload, sessions: u32, threads: u32, seed: u64) -> Ass
             open: long,
             close: long,
         },
+        kernel_stamps: 1.0,
         open_at: clock::now(),
     }
 }

@@ -57,6 +57,8 @@ pub struct TrialSummary {
     pub measured_payload_bytes: u64,
     /// Sessions that ended before the drain began, though the plan did not ask for it.
     pub sessions_ended_early: u64,
+    /// Sessions that became usable only after the load had begun.
+    pub sessions_late: u64,
     /// Samples that ran backwards in time.
     pub negative_samples: u64,
     /// Samples above the histogram's range.
@@ -91,6 +93,8 @@ pub struct TrialSummary {
     pub latency_p99_ns: Option<u64>,
     /// 99th percentile of the send delay, in nanoseconds.
     pub send_delay_p99_ns: Option<u64>,
+    /// 99th percentile of the generator delay, in nanoseconds; `None` where no arrival was stamped by the kernel.
+    pub generator_delay_p99_ns: Option<u64>,
     /// Intervals a worker should have sent and did not.
     pub interval_gaps: u64,
     /// The trial was ended before its time (a signal, or a worker or server that died).

@@ -123,6 +123,25 @@ impl Verdict {
         }
         v.judge_generator(s);
         v.judge_host(s);
+        if let (Some(delay), Some(latency)) = (s.generator_delay_p99_ns, s.latency_p99_ns)
+            && delay > 1_000_000
+            && delay * 2 > latency
+        {
+            let (delay_ms, latency_ms) = (delay as f64 / 1e6, latency as f64 / 1e6);
+            v.add(
+                Grade::Suspect,
+                format!("messages waited within the generator: generator_delay p99 {delay_ms:.1} ms is over half of latency p99 {latency_ms:.1} ms"),
+            );
+        }
+        if s.counters.unplaced_stamps > 0 {
+            v.add(
+                Grade::Suspect,
+                format!(
+                    "the wall clock was set during the trial: {} kernel stamps could not be placed",
+                    s.counters.unplaced_stamps
+                ),
+            );
+        }
         if s.interval_gaps > 0 {
             v.add(
                 Grade::Suspect,
@@ -312,6 +331,27 @@ mod tests {
                 |s| (s.books.delivered_once, s.generator_busy_share) = (1, Some(0.97)),
                 Grade::Suspect,
                 "97 %",
+            ),
+            (
+                |s| {
+                    (s.books.delivered_once, s.latency_p99_ns, s.generator_delay_p99_ns) =
+                        (1, Some(9_000_000), Some(4_700_000));
+                },
+                Grade::Suspect,
+                "generator_delay p99 4.7 ms is over half of latency p99 9.0 ms",
+            ),
+            (
+                |s| {
+                    (s.books.delivered_once, s.latency_p99_ns, s.generator_delay_p99_ns) =
+                        (1, Some(1_000_000), Some(900_000));
+                },
+                Grade::Valid,
+                "",
+            ),
+            (
+                |s| (s.books.delivered_once, s.counters.unplaced_stamps) = (1, 3),
+                Grade::Suspect,
+                "3 kernel stamps",
             ),
             (
                 |s| (s.books.delivered_once, s.host_steal_share) = (1, Some(0.2)),

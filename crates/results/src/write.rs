@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use pushmark_measure::{ConnectionEvent, Histograms, Interval, Metric, Nanos, TrialSummary, Verdict, clock};
+use pushmark_measure::{ConnectionEvent, Histogram, Histograms, Interval, Metric, Nanos, TrialSummary, Verdict, clock};
 use pushmark_scenario::plan::Cell;
 use serde::{Deserialize, Serialize};
 
@@ -174,6 +174,7 @@ impl RunWriter {
             events: EventsWriter::create(&dir.join("events.csv"))?,
             logs: BTreeMap::new(),
             measured: Histograms::default(),
+            length_s: 0.0,
             began: None,
             dir,
             record,
@@ -211,6 +212,8 @@ pub struct TrialWriter {
     events: EventsWriter,
     logs: BTreeMap<Metric, HlogWriter>,
     measured: Histograms,
+    /// The end of the last interval, in seconds since the first one began.
+    length_s: f64,
     /// First instant of the first interval: the zero of every time in the trial's files, and its wall-clock time in
     /// seconds since the Unix epoch.
     began: Option<(Nanos, f64)>,
@@ -236,21 +239,44 @@ impl TrialWriter {
             (interval.start, (clock::unix_seconds() as f64 - age_s).max(0.0))
         });
         let row = IntervalRow::of(interval, origin);
+        self.length_s = row.start_s + row.length_s;
         for metric in Metric::ALL {
-            let Some(histogram) = interval.measured.get(metric) else {
-                continue;
-            };
-            let log = match self.logs.entry(metric) {
-                std::collections::btree_map::Entry::Occupied(log) => log.into_mut(),
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    let path = self.dir.join(hlog::file_name(metric));
-                    place.insert(HlogWriter::create(&path, metric, start_unix_s)?)
-                }
-            };
-            log.write(row.start_s, row.length_s, histogram)?;
+            if let Some(histogram) = interval.measured.get(metric) {
+                self.log(metric, start_unix_s)?
+                    .write(row.start_s, row.length_s, histogram)?;
+            }
         }
         self.measured.merge(&interval.measured);
         self.intervals.write(&row)
+    }
+
+    /// Writes a distribution that came as a whole, not interval by interval: one line in the metric's log, over the trial so far.
+    /// For a metric that no interval has values of.
+    ///
+    /// # Errors
+    /// As [`TrialWriter::interval`].
+    pub fn distribution(&mut self, metric: Metric, histogram: &Histogram) -> Result<(), ResultsError> {
+        let start_unix_s = match self.began {
+            Some((_, start_unix_s)) => start_unix_s,
+            None => clock::unix_seconds() as f64,
+        };
+        let length_s = self.length_s;
+        self.log(metric, start_unix_s)?.write(0.0, length_s, histogram)?;
+        let mut whole = Histograms::default();
+        whole.insert(metric, histogram.clone());
+        self.measured.merge(&whole);
+        Ok(())
+    }
+
+    /// The log of a metric, begun when there is something to write.
+    fn log(&mut self, metric: Metric, start_unix_s: f64) -> Result<&mut HlogWriter, ResultsError> {
+        Ok(match self.logs.entry(metric) {
+            std::collections::btree_map::Entry::Occupied(log) => log.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                let path = self.dir.join(hlog::file_name(metric));
+                place.insert(HlogWriter::create(&path, metric, start_unix_s)?)
+            }
+        })
     }
 
     /// Writes connection events; they may come in any order, and before the first interval. After 100,000 they are

@@ -84,6 +84,10 @@ pub struct Load {
     pub drain: Duration,
     /// Worker threads of the load generator; `None`: half the cores, at least one.
     pub workers: Option<u32>,
+    /// Share of the connections on which the kernel stamps what arrives, from 0 to 1. Plans of before there were stamps had
+    /// none.
+    #[serde(default)]
+    pub kernel_stamps: f64,
 }
 
 /// How connections arrive.
@@ -357,6 +361,12 @@ impl Arrival {
     }
 }
 
+/// Whether connection number `index` is among this share of them: evenly spread, the first one always.
+pub fn is_in_share(share: f64, index: u32) -> bool {
+    let before = |count: f64| (count * share).ceil();
+    before(f64::from(index) + 1.0) > before(f64::from(index))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,6 +379,7 @@ mod tests {
             measure: Duration::from_secs(4),
             drain: Duration::from_secs(2),
             workers: None,
+            kernel_stamps: 1.0,
         }
     }
 
@@ -416,6 +427,20 @@ mod tests {
         (0..connections)
             .map(|index| arrival.offset(index, connections).as_millis())
             .collect()
+    }
+
+    #[test]
+    fn stamped_connections_are_spread_evenly() {
+        let stamped = |share: f64, connections: u32| {
+            (0..connections)
+                .filter(|i| is_in_share(share, *i))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(stamped(1.0, 4), [0, 1, 2, 3]);
+        assert!(stamped(0.0, 4).is_empty());
+        assert_eq!(stamped(0.1, 25), [0, 10, 20]);
+        assert_eq!(stamped(0.5, 5), [0, 2, 4]);
+        assert_eq!(stamped(0.001, 1), [0]);
     }
 
     #[test]

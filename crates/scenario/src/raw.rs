@@ -93,6 +93,10 @@ pub(crate) struct LoadSection {
     /// Worker threads of the load generator. Left out: half the cores, at least one.
     #[schemars(with = "schema::CountValue", default)]
     pub(crate) workers: Field,
+    /// Connections on which the kernel stamps what arrives, so that the load generator's own delay is measured.
+    #[serde(rename = "kernel-stamps")]
+    #[schemars(with = "schema::ShareValue", default, extend("default" = "all"))]
+    pub(crate) kernel_stamps: Field,
 }
 
 /// How connections arrive: a word or a table.

@@ -104,6 +104,14 @@ described! {
             { "type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *[kM]? *$" }
         ]
     }
+    /// A share of the connections.
+    ShareValue: {
+        "description": "\"all\", \"none\", or a share of them, evenly spread: 0.1.",
+        "anyOf": [
+            { "enum": ["all", "none"] },
+            { "type": "number", "minimum": 0, "maximum": 1 }
+        ]
+    }
     /// An address.
     AddressText: {
         "description": "Host and port: \"127.0.0.1:8080\", \"[::1]:8080\", \"localhost:8080\".",

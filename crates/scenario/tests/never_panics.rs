@@ -70,6 +70,7 @@ const KEYS: &[&str] = &[
     "load.repeats",
     "load.seed",
     "load.workers",
+    "load.kernel-stamps",
     "workload",
     "workload.kind",
     "workload.rate",

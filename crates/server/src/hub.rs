@@ -48,9 +48,41 @@ struct Written {
 }
 
 impl Written {
-    fn record(&mut self, sent: Nanos) {
+    fn record(&mut self, sent: Nanos, measured: bool) {
         self.count += 1;
-        self.fanout_delay.record(clock::now().since(sent));
+        if measured {
+            self.fanout_delay.record(clock::now().since(sent));
+        }
+    }
+}
+
+/// When the first and the last message of the measured window were published so far. Whoever writes a message later knows
+/// only when it was published: that tells whether it was one of them, without a lock.
+struct MeasuredSpan {
+    first: AtomicU64,
+    last: AtomicU64,
+}
+
+impl MeasuredSpan {
+    const fn none() -> Self {
+        Self {
+            first: AtomicU64::new(u64::MAX),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn reset(&self) {
+        self.first.store(u64::MAX, Relaxed);
+        self.last.store(0, Relaxed);
+    }
+
+    fn note(&self, sent: Nanos) {
+        self.first.fetch_min(sent.0, Relaxed);
+        self.last.fetch_max(sent.0, Relaxed);
+    }
+
+    fn contains(&self, sent: Nanos) -> bool {
+        self.first.load(Relaxed) <= sent.0 && sent.0 <= self.last.load(Relaxed)
     }
 }
 
@@ -76,6 +108,7 @@ pub(crate) struct Hub {
     counts: Counts,
     closed: Mutex<BTreeMap<CloseReason, u64>>,
     publication: watch::Sender<Option<Arc<Publication>>>,
+    measured: MeasuredSpan,
     life: watch::Sender<Life>,
 }
 
@@ -106,6 +139,7 @@ impl Hub {
             counts: Counts::default(),
             closed: Mutex::default(),
             publication: watch::Sender::new(None),
+            measured: MeasuredSpan::none(),
             life: watch::Sender::new(Life::Serving),
         })
     }
@@ -127,8 +161,12 @@ impl Hub {
         self.publication.subscribe()
     }
 
-    /// Starts a publication in place of the running one.
+    /// Starts a publication in place of the running one. The delays within a fan-out are those of its measured window.
     pub(crate) fn publish(&self, publication: Publication) {
+        self.measured.reset();
+        for shard in &self.shards {
+            lock(&shard.written).fanout_delay.clear();
+        }
         self.publication.send_replace(Some(Arc::new(publication)));
     }
 
@@ -142,11 +180,14 @@ impl Hub {
         let shard = &self.shards[SHARD.get()];
         let mut sessions = lock(&shard.sessions);
         let (mut offered, mut dropped) = (0, 0);
+        if measured {
+            self.measured.note(published.sent);
+        }
         let mut written = lock(&shard.written);
         sessions.open.retain(|session| {
             let pushed = session.push_encoded(published.encoded_for(session), published.sent);
             if pushed == Pushed::Written {
-                written.record(published.sent);
+                written.record(published.sent, measured);
             }
             offered += u64::from(pushed != Pushed::Closed);
             dropped += u64::from(is_drop(pushed));
@@ -163,7 +204,10 @@ impl Hub {
     }
 
     /// Counts a message as offered to every session of this thread without giving it to them.
-    pub(crate) fn count_offered(&self, measured: bool) {
+    pub(crate) fn count_offered(&self, published: &Published, measured: bool) {
+        if measured {
+            self.measured.note(published.sent);
+        }
         let sessions = lock(&self.shards[SHARD.get()].sessions);
         let offered = sessions.open.iter().filter(|s| !s.outbox.is_closed()).count() as u64;
         self.counts.offered.fetch_add(offered, Relaxed);
@@ -303,7 +347,7 @@ impl Host for Hub {
     }
 
     fn written(&self, _session: &Session, sent: Nanos) {
-        lock(&self.shards[SHARD.get()].written).record(sent);
+        lock(&self.shards[SHARD.get()].written).record(sent, self.measured.contains(sent));
     }
 
     fn closed(&self, session: &Arc<Session>, reason: CloseReason) {

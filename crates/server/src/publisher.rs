@@ -201,7 +201,7 @@ fn deliver(
         return;
     }
     // Counted now, given later: whoever stops a publication asks for its counts at once.
-    hub.count_offered(measured);
+    hub.count_offered(&published, measured);
     let sequence = published.sequence;
     if inject.drop.contains(&sequence) {
         return;

@@ -17,12 +17,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pushmark_measure::schedule::{Pattern, Rate, Schedule};
-use pushmark_measure::{Nanos, clock};
+use pushmark_measure::clock;
 use pushmark_server::{Config, Server};
 use pushmark_transport::control::{ControlClient, Publish, ServerStats};
 use pushmark_transport::registry::{self, Row, WithConnector, with_connector};
 use pushmark_transport::stamp::{Found, MAX_24_BIT};
 use pushmark_transport::{
+    Received,
     CloseReason, Connector, Inbox, Kind, Message, Rx, Stamp, Target, TransportError, Tx, WhenFull,
 };
 use tokio::sync::mpsc;
@@ -65,6 +66,7 @@ fn target(address: SocketAddr) -> Target {
     Target {
         address,
         source: None,
+        kernel_stamps: false,
         sends: true,
         connect_deadline: DEADLINE,
         open_deadline: DEADLINE,
@@ -81,12 +83,12 @@ async fn control(server: &Server) -> ControlClient {
 /// What a session has got so far.
 #[derive(Default)]
 struct Got {
-    messages: Vec<(Nanos, Message)>,
+    messages: Vec<(Received, Message)>,
     ended: Option<Result<(), TransportError>>,
 }
 
 impl Inbox for Got {
-    fn deliver(&mut self, received: Nanos, kind: Kind, payload: &[u8]) {
+    fn deliver(&mut self, received: Received, kind: Kind, payload: &[u8]) {
         let payload = payload.to_vec().into();
         self.messages.push((received, Message { kind, payload }));
     }
@@ -254,7 +256,7 @@ fn every_message_reaches_every_session_of_every_thread_once() {
             assert_eq!(client.stamps(), first);
             let got = client.got.borrow();
             for ((received, _), stamp) in got.messages.iter().zip(&first) {
-                assert!(*received >= stamp.sent, "no latency is negative");
+                assert!(received.at >= stamp.sent, "no latency is negative");
             }
         }
         let stats = control.stats().await.unwrap();

@@ -81,7 +81,8 @@ pub struct ServerStats {
     pub undelivered: u64,
     /// Messages from clients.
     pub received: u64,
-    /// This connection's write − publish, over all messages written, in nanoseconds.
+    /// This connection's write − publish, in nanoseconds, over the messages of the running or last publication that were
+    /// intended in its measured window.
     pub fanout_delay: Histogram,
     /// User CPU time of the process, in nanoseconds (to the kernel's tick).
     pub cpu_user_ns: u64,

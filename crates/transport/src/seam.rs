@@ -25,7 +25,7 @@ pub struct Target {
     /// The server.
     pub address: SocketAddr,
     /// Where connections come from; `None` leaves it to the kernel. One address opens some 28,000 connections to one other.
-    pub source: Option<std::net::IpAddr>,
+    pub source: Option<SocketAddr>,
     /// The kernel stamps what arrives on this session; see [`crate::stamps`].
     pub kernel_stamps: bool,
     /// The session will also send; a transport with a separate way up opens it while connecting.

@@ -1,7 +1,6 @@
 //! TCP connections of the load generator.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -33,7 +32,7 @@ pub async fn connect(target: &Target) -> Result<TcpStream, TransportError> {
 async fn open(target: &Target) -> io::Result<TcpStream> {
     let Some(source) = target.source else { return TcpStream::connect(target.address).await };
     let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.bind(SocketAddr::new(source, 0))?;
+    socket.bind(source)?;
     socket.connect(target.address).await
 }
 

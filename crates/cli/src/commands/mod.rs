@@ -51,6 +51,7 @@ pub(crate) fn plan(path: &Path, change: &ScenarioArgs, terminal: &Terminal) -> R
 pub(crate) fn limits(host: &Host) -> Limits {
     let (first, last) = host.ephemeral_ports;
     Limits {
+        first_port: first,
         open_files: host.open_files_soft,
         ports: u64::from(last.saturating_sub(first)) + 1,
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pushmark_loadgen::run::{ObserverError, RunEnd, TrialId};
 use pushmark_loadgen::{Observer, RunError, preflight, run_plan};
-use pushmark_measure::{ConnectionEvent, Interval, Phase, TrialSummary, clock};
+use pushmark_measure::{ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary, clock};
 use pushmark_results::{FORMAT_VERSION, Manifest, RunStatus, RunWriter, TrialWriter, host};
 use pushmark_scenario::{Plan, TargetPlan};
 use pushmark_transport::control::ServerStats;
@@ -131,6 +131,13 @@ impl Observer for Recording {
             trial.interval(interval)?;
         }
         self.progress.interval(interval);
+        Ok(())
+    }
+
+    fn distribution(&mut self, metric: Metric, histogram: &Histogram) -> Result<(), ObserverError> {
+        if let Some(trial) = &mut self.trial {
+            trial.distribution(metric, histogram)?;
+        }
         Ok(())
     }
 

@@ -235,6 +235,7 @@ pub(crate) fn cell(
             measure: Duration::from_secs(20),
             drain: Duration::from_secs(2),
             workers: None,
+            kernel_stamps: 1.0,
         },
         workload,
         server: ServerSetup {

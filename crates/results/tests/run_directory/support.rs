@@ -32,6 +32,7 @@ pub(crate) fn cell(id: &str, transport: &str) -> Cell {
             measure: Duration::from_millis(2_500),
             drain: second,
             workers: None,
+            kernel_stamps: 1.0,
         },
         workload: Workload::Push(Messages {
             rate: Rate {

@@ -25,6 +25,7 @@ const DEFAULT_MEASURE: Duration = Duration::from_secs(10);
 const DEFAULT_DRAIN: Duration = Duration::from_secs(3);
 const DEFAULT_REPEATS: u32 = 3;
 const DEFAULT_SEED: u64 = 1;
+const DEFAULT_KERNEL_STAMPS: f64 = 1.0;
 
 /// `[load]`, checked; the number of connections may still be swept.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub(super) struct LoadDraft {
     measure: Duration,
     drain: Duration,
     workers: Option<u32>,
+    kernel_stamps: f64,
     pub(super) repeats: u32,
     pub(super) seed: u64,
 }
@@ -49,6 +51,7 @@ impl LoadDraft {
             measure: self.measure,
             drain: self.drain,
             workers: self.workers,
+            kernel_stamps: self.kernel_stamps,
         }
     }
 }
@@ -85,6 +88,11 @@ pub(super) fn load(
         .as_ref()
         .and_then(|value| findings.count(value, "load.seed", 0..=LARGEST_SEED));
 
+    let kernel_stamps = section
+        .kernel_stamps
+        .as_ref()
+        .and_then(|value| findings.share(value, "load.kernel-stamps"));
+
     if let (Some(connections), Some((place, arrival))) = (&connections, &arrival) {
         fits(findings, place, arrival, connections);
     }
@@ -100,6 +108,7 @@ pub(super) fn load(
         measure,
         drain,
         workers,
+        kernel_stamps: kernel_stamps.unwrap_or(DEFAULT_KERNEL_STAMPS),
         repeats: repeats.unwrap_or(DEFAULT_REPEATS),
         seed: seed.unwrap_or(DEFAULT_SEED),
     })

@@ -237,6 +237,27 @@ impl Findings {
         fitting
     }
 
+    /// All, none, or a share between them.
+    pub(super) fn share(&mut self, value: &Spanned<Given>, key: &str) -> Option<f64> {
+        let share = match value.get_ref() {
+            Given::Text(text) => {
+                return self.word(text, value.span(), key, &[("all", 1.0), ("none", 0.0)]);
+            }
+            Given::Integer(number) => *number as f64,
+            Given::Float(number) => *number,
+            _ => {
+                self.unlike(value, key, "a share", r#""all", "none", or a number such as 0.1"#);
+                return None;
+            }
+        };
+        if (0.0..=1.0).contains(&share) {
+            return Some(share);
+        }
+        let problem = Problem::at(value.span(), format!("`{key}` is not a share"), "out of range");
+        self.add(problem.hint("from 0 to 1"));
+        None
+    }
+
     /// One of a few words.
     pub(super) fn word<T: Copy>(
         &mut self,

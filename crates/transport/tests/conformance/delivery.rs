@@ -169,8 +169,41 @@ for_every_transport!(
             inbox
                 .0
                 .iter()
-                .all(|(at, _)| *at >= read_from && *at <= clock::now())
+                .all(|(read, _)| read.at >= read_from && read.at <= clock::now())
         );
+    }
+);
+
+for_every_transport!(
+    the_kernel_stamps_what_waited_for_a_receiver,
+    Config::default(),
+    |connector, fixture| {
+        const WAIT: Duration = Duration::from_millis(15);
+        let Some(_) = fixture.host() else { return };
+        let mut session = fixture.connect(&connector).await;
+        // The kernel begins to stamp a moment after it was asked for it, so the first may come without.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut inbox = Collected::default();
+        for number in 0..5 {
+            let published = clock::now();
+            fixture.publish(&numbered(number));
+            // The server has its turn, the receiver has not: it waits in the kernel.
+            tokio::time::sleep(WAIT).await;
+            session.rx.recv(&mut inbox).await.unwrap();
+            let (read, _) = &inbox.0[number];
+            let kernel = read.kernel.unwrap();
+            // The wall clock is placed within some microseconds.
+            assert!(kernel + Duration::from_micros(10) >= published);
+            assert!(kernel <= read.at, "never later than the read");
+            assert!(read.at.duration_since(kernel) >= WAIT / 2, "{read:?}");
+        }
+        let mut target = fixture.target.clone();
+        target.kernel_stamps = false;
+        let mut unstamped = connector.connect(&target).await.unwrap();
+        fixture.publish(&numbered(9));
+        let mut inbox = Collected::default();
+        unstamped.rx.recv(&mut inbox).await.unwrap();
+        assert_eq!(inbox.0[0].0.kernel, None, "it was not asked for");
     }
 );
 
@@ -245,12 +278,12 @@ fn no_message_is_received_before_it_was_sent() {
                 );
                 let sent = words.next().flatten().unwrap();
                 assert!(
-                    received.0 >= sent,
+                    received.at.0 >= sent,
                     "received {} ns before it was sent",
-                    sent - received.0
+                    sent - received.at.0
                 );
-                assert!(*received >= last, "arrival times go back");
-                last = *received;
+                assert!(received.at >= last, "arrival times go back");
+                last = received.at;
             }
         }
     }

@@ -119,6 +119,7 @@ pub(crate) fn target(address: SocketAddr) -> Target {
     Target {
         address,
         source: None,
+        kernel_stamps: true,
         sends: true,
         connect_deadline: Duration::from_secs(20),
         open_deadline: Duration::from_secs(20),
