@@ -94,6 +94,9 @@ pub(crate) struct RunArgs {
     /// Where run directories go; each run makes a new one
     #[arg(long, value_name = "DIR", default_value = "results", env = "PUSHMARK_RESULTS")]
     pub(crate) results: PathBuf,
+    /// Leave out the calibration of the harness before the run, which takes a second
+    #[arg(long)]
+    pub(crate) no_calibration: bool,
     /// Write this run to exactly this directory, which must be new or empty
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -6,6 +6,7 @@
 //! Every trial gets fresh processes, on both sides: memory and CPU are charged to the right side and the right trial.
 
 pub mod assignment;
+pub mod calibrate;
 mod controls;
 pub mod embedded;
 pub mod merge;

@@ -4,6 +4,7 @@
 //! workspace that reads time. Words mean what METHODOLOGY.md says they mean.
 
 pub mod books;
+pub mod calibration;
 pub mod clock;
 pub mod event;
 pub mod histogram;
@@ -17,6 +18,7 @@ pub mod verdict;
 pub mod wall;
 
 pub use books::Books;
+pub use calibration::Calibration;
 pub use clock::Nanos;
 pub use event::{ConnectionEvent, EventKind};
 pub use histogram::Histogram;

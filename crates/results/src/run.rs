@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pushmark_measure::{Histograms, TrialSummary, Verdict};
+use pushmark_measure::{Calibration, Histograms, TrialSummary, Verdict};
 use pushmark_scenario::plan::{Cell, Plan};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,9 @@ pub struct Manifest {
     /// The git commit of the working directory and whether it had changes, when it is a checkout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git: Option<GitState>,
+    /// What the harness itself cost on this machine just before the run, when that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Remarks made before the run: limits of the machine, what they mean.
     #[serde(default)]
     pub notes: Vec<String>,

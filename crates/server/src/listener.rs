@@ -184,7 +184,7 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
         };
         match accepted {
             Ok((stream, _)) => {
-                let connection = connection(stream, hub.clone(), stopping.clone());
+                let connection = connection(stream, hub.clone());
                 let open = open.clone();
                 tokio::task::spawn_local(async move {
                     connection.await;
@@ -222,7 +222,7 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
     }
 }
 
-async fn connection(stream: TcpStream, hub: Arc<Hub>, mut stopping: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, hub: Arc<Hub>) {
     // Small messages leave when they are written; see `pushmark_transport::tcp`.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -231,7 +231,8 @@ async fn connection(stream: TcpStream, hub: Arc<Hub>, mut stopping: watch::Recei
     let opening = tokio::select! {
         // A connection may be made long before it is used: the deadline runs from the first byte.
         opening = Opening::look(&stream) => opening,
-        _ = stopping.wait_for(|stop| *stop) => return,
+        // A session that ends may still have something to say on a way up that it has not used so far.
+        () = hub.sessions_have_ended() => return,
     };
     let stream = match opening {
         Ok(Some(opening)) => match registry::take_over(opening, stream, &hub, &kill).await {

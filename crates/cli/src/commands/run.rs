@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pushmark_loadgen::run::{ObserverError, RunEnd, TrialId};
-use pushmark_loadgen::{Observer, RunError, preflight, run_plan};
-use pushmark_measure::{ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary, clock};
+use pushmark_loadgen::{Observer, RunError, calibrate, preflight, run_plan};
+use pushmark_measure::{Calibration, ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary, clock};
 use pushmark_results::{FORMAT_VERSION, Manifest, RunStatus, RunWriter, TrialWriter, host};
 use pushmark_scenario::{Plan, TargetPlan};
 use pushmark_transport::control::ServerStats;
@@ -31,6 +31,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
     }
     announce(&plan, terminal);
 
+    let calibration = (!args.no_calibration).then(|| calibrated(&plan, terminal)).flatten();
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         status: RunStatus::Running,
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
         plan: plan.clone(),
         host,
         git: std::env::current_dir().ok().and_then(|dir| host::git_state(&dir)),
+        calibration,
         notes: Vec::new(),
     };
     let writer = match &args.out {
@@ -78,6 +80,13 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
             Err(Failure::usage(e))
         }
     }
+}
+
+/// What the harness costs on this machine; a run goes on without.
+fn calibrated(plan: &Plan, terminal: &Terminal) -> Option<Calibration> {
+    calibrate::run(plan.quick)
+        .inspect_err(|e| terminal.warning(&format!("the harness is not calibrated: {e}")))
+        .ok()
 }
 
 /// Says what is about to happen, and how long it takes.

@@ -53,7 +53,10 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     runtime.block_on(async {
         let mut stop = signals::count()?;
         let server = Server::start(config)?;
-        let control = server.control().map(|address| format!("{CONTROL}{address}")).unwrap_or_default();
+        let control = server
+            .control()
+            .map(|address| format!("{CONTROL}{address}"))
+            .unwrap_or_default();
         Terminal::result(&format!("{READY}{}{control}\n", server.address()));
         tokio::select! {
             _ = stop.changed() => {}
