@@ -45,6 +45,10 @@ pub(crate) enum Verb {
     Run(RunArgs),
     /// Check scenario files without any traffic: the plan, how long it takes, and whether this machine can carry it
     Check(CheckArgs),
+    /// Say what this machine can carry, what pushmark does about each limit, and what would raise it
+    ///
+    /// With a scenario: whether this machine can carry it, and what each of its cells needs. Makes no traffic.
+    Doctor(DoctorArgs),
     /// List scenarios with the question each answers
     List(ListArgs),
     /// Make every table, chart and page of a run again from its directory
@@ -112,6 +116,20 @@ pub(crate) struct CheckArgs {
     pub(crate) scenarios: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) change: ScenarioArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// A scenario file to hold against the machine
+    pub(crate) scenario: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) change: ScenarioArgs,
+    /// Leave out the calibration of the harness, which takes a second
+    #[arg(long)]
+    pub(crate) no_calibration: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -472,27 +472,54 @@ fn a_reader_that_has_gone_away_is_no_error() {
 #[test]
 fn too_few_descriptors_are_said_before_the_run() {
     let folder = Folder::new();
-    for limit in [64, 1_000] {
+    // Too few for anything; and too few in one process for messages that come up on a connection of their own.
+    for (limit, scenario, remedy) in [
+        (64, "scenarios/feed.toml", "ulimit -n"),
+        (200, "scenarios/echo.toml", "ulimit -Hn"),
+    ] {
         let out = folder.path("out");
-        let refused = ended(with_open_files(
-            limit,
-            &run(&root().join("scenarios/feed.toml"), &out),
-        ))
-        .with_code(2);
-        assert!(refused.stderr.contains("ulimit -Hn"), "the remedy: {refused:#?}");
+        let refused = ended(with_open_files(limit, &run(&root().join(scenario), &out))).with_code(2);
+        assert!(refused.stderr.contains(remedy), "the remedy: {refused:#?}");
         assert!(
             refused.stderr.contains(&limit.to_string()),
             "the limit: {refused:#?}"
         );
         assert!(refused.stdout.is_empty() && !out.exists(), "{refused:#?}");
-        assert!(
-            !refused.stderr.contains(" to 0 or less"),
-            "no remedy that is none: {refused:#?}"
-        );
         let mut check = pushmark();
-        check.args(["check", "scenarios/feed.toml"]);
+        check.args(["check", scenario]);
         let check = ended(with_open_files(limit, &check)).with_code(2);
         assert!(check.stdout.contains("cannot carry it"), "{check:#?}");
+    }
+}
+
+#[test]
+fn past_one_process_the_load_takes_several() {
+    let folder = Folder::new();
+    let names: Vec<_> = over_network().map(|row| row.name).collect();
+    let load = "connections = 250\narrival = { over = \"500ms\" }\nwarmup = \"200ms\"\nmeasure = \"1s\"\ndrain = \"5s\"";
+    let rest = "[workload]\nkind = \"push\"\nrate = \"10/s\"\npayload = \"100 B\"\n[expect]\nlost = 0\n";
+    let file = folder.write("several.toml", &scenario(&names, load, rest));
+    let out = folder.path("out");
+    // With 200 open files a process has room for 100 connections.
+    let running = Running::start(with_open_files(200, &run(&file, &out)));
+    let mark = running.mark();
+    running.wait_for_line(&[": measure"]);
+    let processes = running.processes();
+    let count = |what: &str| processes.iter().filter(|(_, verb)| verb == what).count();
+    assert!(count("worker") >= 3 && count("serve") >= 3, "{processes:?}");
+    running.wait().with_code(0);
+    assert_eq!(support::marked(&mark), []);
+    for trial in &Run::open(&out).unwrap().trials {
+        let summary = trial.summary.as_ref().unwrap();
+        assert_eq!(summary.imbalances, Vec::<String>::new());
+        assert_eq!((summary.counters.established, summary.counters.failed), (250, 0));
+        let books = &summary.books;
+        assert_eq!(
+            (books.scheduled, books.sent, books.lost),
+            (10, 10, 0),
+            "{books:?}"
+        );
+        assert_eq!((books.delivered_once, books.duplicated), (2_500, 0), "{books:?}");
     }
 }
 

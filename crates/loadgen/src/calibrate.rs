@@ -139,7 +139,9 @@ fn engine(sessions: u32, per_second: u64, window: Duration) -> Result<Engine, Ca
         .name("calibration".into())
         .spawn(move || worker::run(assignment, 0, receiver, out))?;
     let mut histograms = Histograms::default();
-    take(&from, &mut histograms, |message| matches!(message, FromWorker::Opened(..)))?;
+    take(&from, &mut histograms, |message| {
+        matches!(message, FromWorker::Opened(..))
+    })?;
 
     let start = clock::now() + Duration::from_millis(5);
     let warm = start + Duration::from_millis(10);
@@ -204,7 +206,10 @@ mod tests {
         let c = run(true).unwrap();
         assert!(c.clock_read_ns > 1.0 && c.clock_read_ns < 1e6, "{c:?}");
         assert_eq!(c.timer_waits, 50);
-        assert!(c.timer_late_ns_p50 > 0 && c.timer_late_ns_p99 >= c.timer_late_ns_p50, "{c:?}");
+        assert!(
+            c.timer_late_ns_p50 > 0 && c.timer_late_ns_p99 >= c.timer_late_ns_p50,
+            "{c:?}"
+        );
         assert!(c.engine_ns_per_delivery > 0.0, "{c:?}");
         // 50 a second over 60 ms, to ten sessions.
         assert_eq!(c.engine_messages, 30, "{c:?}");

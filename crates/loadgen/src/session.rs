@@ -1,7 +1,8 @@
 //! One session, from its connect to its close, and what it has seen and sent.
 
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 
 use pushmark_measure::{Arrival, EventKind, Metric, Nanos, Sample, SequenceTracker, clock};
@@ -239,14 +240,24 @@ async fn send<T: Tx>(
             context.own_send_delay.borrow_mut().record(own_delay);
         }
         state.sending.set(true);
-        let taken = tx
-            .send(Message {
+        let mut waited = false;
+        let taken = {
+            let mut sending = pin!(tx.send(Message {
                 kind,
                 payload: template.stamped(&stamp),
+            }));
+            poll_fn(|cx| {
+                let poll = sending.as_mut().poll(cx);
+                waited |= poll.is_pending();
+                poll
             })
-            .await;
+            .await
+        };
         state.sending.set(false);
-        free_since = clock::now();
+        // A send that went through at once held nothing up: what is late after it is late by this generator's doing.
+        if waited {
+            free_since = clock::now();
+        }
         if let Err(error) = taken {
             // Refused by the transport: not sent, unless it came back all the same.
             if measured && state.tracker.borrow().missing_in(sequence..sequence + 1) == 1 {

@@ -153,7 +153,12 @@ impl Verdict {
 
     /// The load as it was planned and as the generator sent it.
     fn judge_sending(&mut self, s: &TrialSummary) {
-        let own = s.books.not_sent.saturating_sub(s.held_back);
+        // A generator that is itself at its limit cannot say that the server held it back.
+        let free = s
+            .generator_wanting_share
+            .is_some_and(|wanting| wanting < GENERATOR_FREE);
+        let held_back = if free { s.held_back } else { 0 };
+        let own = s.books.not_sent.saturating_sub(held_back);
         let scheduled = s.books.scheduled.max(1) as f64;
         if own > 0 {
             let missed = 1.0 - own as f64 / scheduled < ACHIEVED;
@@ -162,12 +167,12 @@ impl Verdict {
                 format!("{own} of {} scheduled messages were not sent", s.books.scheduled),
             );
         }
-        if s.held_back > 0 {
+        if held_back > 0 {
             self.add(
                 Grade::Valid,
                 format!(
                     "{} of {} scheduled messages were not sent because the server had not taken earlier ones: its own doing",
-                    s.held_back, s.books.scheduled
+                    held_back, s.books.scheduled
                 ),
             );
         }
@@ -206,7 +211,10 @@ impl Verdict {
             return;
         }
         let (missing, scheduled) = (s.books.not_sent, s.books.scheduled);
-        let words = format!("the server published {} of {scheduled} scheduled messages", scheduled - missing);
+        let words = format!(
+            "the server published {} of {scheduled} scheduled messages",
+            scheduled - missing
+        );
         match s.generator_wanting_share {
             Some(wanting) if wanting < GENERATOR_FREE => self.add(
                 Grade::Valid,
@@ -283,9 +291,12 @@ impl Verdict {
             None => s.host_busy_share.is_some_and(|busy| busy > GENERATOR_BUSY),
         };
         if let Some(others) = s.others_busy_share.filter(|o| scarce && *o > OTHERS_BUSY) {
-            let pressure = s
-                .host_pressure_share
-                .map_or(String::new(), |p| format!(", and somebody stood in line for {:.0} % of the window", p * 100.0));
+            let pressure = s.host_pressure_share.map_or(String::new(), |p| {
+                format!(
+                    ", and somebody stood in line for {:.0} % of the window",
+                    p * 100.0
+                )
+            });
             self.add(
                 Grade::Suspect,
                 format!(
@@ -428,7 +439,10 @@ mod tests {
 
     fn told(s: &TrialSummary) -> (Grade, String) {
         let v = Verdict::of(s);
-        (v.grade(), v.findings.iter().map(|f| f.reason.clone() + "\n").collect())
+        (
+            v.grade(),
+            v.findings.iter().map(|f| f.reason.clone() + "\n").collect(),
+        )
     }
 
     #[test]
@@ -438,16 +452,27 @@ mod tests {
         own.own_send_delay_p99_ns = Some(400_000_000);
         let (grade, words) = told(&own);
         assert_eq!(grade, Grade::Invalid, "{words}");
-        assert!(words.contains("sent 850 messages a second where 1000 were planned"), "{words}");
-        assert!(words.contains("its own part of send_delay has a p99 of 400.0 ms"), "{words}");
+        assert!(
+            words.contains("sent 850 messages a second where 1000 were planned"),
+            "{words}"
+        );
+        assert!(
+            words.contains("its own part of send_delay has a p99 of 400.0 ms"),
+            "{words}"
+        );
 
         // The server's: it did not take messages, and the generator waited with the next.
         let mut held = load(true, 600, 300);
         (held.held_back, held.own_send_delay_p99_ns) = (300, Some(80_000));
         held.send_delay_p99_ns = Some(450_000_000);
+        held.generator_wanting_share = Some(0.3);
         let (grade, words) = told(&held);
         assert_eq!(grade, Grade::Valid, "{words}");
         assert!(words.contains("300 of 1000"), "{words}");
+        // A generator at its limit cannot say so.
+        held.generator_wanting_share = Some(0.8);
+        assert_eq!(told(&held).0, Grade::Invalid);
+        held.generator_wanting_share = Some(0.3);
         // What was not sent for any other reason is not the server's.
         held.books.not_sent += 10;
         assert_eq!(told(&held).0, Grade::Invalid);

@@ -44,7 +44,7 @@ pub(crate) struct Line {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Cell {
     pub(crate) text: String,
-    /// `±0.12`, when there are repeats to tell.
+    /// `3.02…3.26`, when there are repeats that differ.
     pub(crate) spread: String,
     pub(crate) winner: bool,
     pub(crate) thin: bool,
@@ -241,8 +241,10 @@ fn cell(value: &Value, unit: Unit) -> Cell {
             ..plain("–".to_owned())
         },
         Value::Spread { spread, thin } => {
-            let beside = if spread.repeats > 1 {
-                format!("±{}", unit.show_half_range(spread.median, spread.min, spread.max))
+            let (least, most) = (unit.show(spread.min), unit.show(spread.max));
+            // Repeats that all show as the same number need not say so.
+            let beside = if spread.repeats > 1 && least != most {
+                format!("{least}…{most}")
             } else {
                 String::new()
             };

@@ -261,7 +261,7 @@ fn host(run: &Run) -> Vec<[String; 2]> {
     let host = &run.manifest.host;
     let (one, five, fifteen) = host.load_average;
     let (first, last) = host.ephemeral_ports;
-    [
+    let mut lines = vec![
         ("kernel", visible(&host.kernel)),
         ("processor", visible(&host.cpu_model)),
         ("cores", host.cores.to_string()),
@@ -281,14 +281,30 @@ fn host(run: &Run) -> Vec<[String; 2]> {
             "load average",
             format!("{one:.2}, {five:.2}, {fifteen:.2} over 1, 5 and 15 minutes before the run"),
         ),
-    ]
-    .map(|(name, value)| {
-        [
-            name.to_owned(),
-            if value.is_empty() { "–".to_owned() } else { value },
-        ]
-    })
-    .to_vec()
+    ];
+    if let Some(c) = &run.manifest.calibration {
+        let time = |ns: u64| show_alone(Quantity::Nanoseconds, ns as f64);
+        lines.extend([
+            ("clock", format!("{:.0} ns a read", c.clock_read_ns)),
+            (
+                "timer",
+                format!("late by {} (p50), {} (p99)", time(c.timer_late_ns_p50), time(c.timer_late_ns_p99)),
+            ),
+            (
+                "harness alone",
+                format!(
+                    "{:.0} ns of processor time a delivery; latency {} (p50), {} (p99) without any network",
+                    c.engine_ns_per_delivery,
+                    time(c.engine_latency_ns_p50),
+                    time(c.engine_latency_ns_p99)
+                ),
+            ),
+        ]);
+    }
+    lines
+        .into_iter()
+        .map(|(name, value)| [name.to_owned(), if value.is_empty() { "–".to_owned() } else { value }])
+        .collect()
 }
 
 /// Seconds since the Unix epoch as `2026-11-20 06:12 UTC`.

@@ -14,7 +14,8 @@ pub(crate) struct TrialRow {
     cell: String,
     repeat: String,
     grade: &'static str,
-    reasons: Vec<String>,
+    /// The reasons for a grade stand at the top of the page; here only what is said nowhere else.
+    remark: Option<&'static str>,
     /// p50, p99, service p99, send delay p99, delivered, lost, deliveries/s, server CPU, client CPU, sessions.
     values: Vec<String>,
 }
@@ -25,7 +26,6 @@ pub(crate) fn rows(run: &Run) -> Vec<TrialRow> {
 }
 
 fn row(run: &Run, trial: &TrialRecord) -> TrialRow {
-    let reasons = trial.verdict.findings.iter().map(|f| visible(&f.reason));
     let values = match &trial.summary {
         Some(summary) => values(trial, summary),
         None => vec!["–".to_owned(); 10],
@@ -37,9 +37,7 @@ fn row(run: &Run, trial: &TrialRecord) -> TrialRow {
             .map_or_else(|| "unknown cell".to_owned(), |c| visible(&c.id)),
         repeat: trial.repeat.saturating_add(1).to_string(),
         grade: trial.verdict.grade().as_str(),
-        reasons: reasons
-            .chain(trial.summary.is_none().then(|| "did not finish".to_owned()))
-            .collect(),
+        remark: trial.summary.is_none().then_some("did not finish"),
         values,
     }
 }

@@ -77,16 +77,6 @@ impl Unit {
     pub fn show(&self, value: f64) -> String {
         three_digits(value / self.size)
     }
-
-    /// Half of a range beside a median shown by [`Unit::show`]: to the same decimal place.
-    pub fn show_half_range(&self, median: f64, min: f64, max: f64) -> String {
-        let half = (max - min).abs() / 2.0 / self.size;
-        match decimals(median / self.size) {
-            Some(places) if places > 0 && half < 1e9 => group(&format!("{half:.places$}")),
-            _ if half < 1000.0 => format!("{half:.0}"),
-            _ => three_digits(half),
-        }
-    }
 }
 
 /// A value in a unit of its own choice: `3.10 ms`, `12,000/s`.
@@ -230,15 +220,6 @@ mod tests {
             assert_eq!(unit.label, *label, "{values:?}");
             assert_eq!(values.iter().map(|v| unit.show(*v)).collect::<Vec<_>>(), *shown);
         }
-    }
-
-    #[test]
-    fn half_a_range_has_the_medians_decimals() {
-        let ms = TIMES[1];
-        assert_eq!(ms.show_half_range(3.1e6, 3.0e6, 3.24e6), "0.12");
-        assert_eq!(ms.show_half_range(310e6, 300e6, 324e6), "12");
-        assert_eq!(ms.show_half_range(41_237e6, 40_000e6, 43_000e6), "1,500");
-        assert_eq!(ms.show_half_range(0.0, 0.0, 0.0), "0");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn legend(comparison: &Comparison, grids: &[Grid]) -> Vec<String> {
     }
     if cells().any(|c| !c.spread.is_empty()) {
         lines.push(format!(
-            "± half the range over {} repeats, around their median",
+            "a…b: the least and the greatest of {} repeats, beside their median",
             comparison.repeats
         ));
     }
@@ -80,6 +80,14 @@ pub(crate) const GLOSSARY: &[(&str, &str)] = &[
     (
         "send delay",
         "How late messages left, against the schedule. Large values say that the sender was short of time.",
+    ),
+    (
+        "fan-out delay",
+        "How long a message waited on the server between being published and being written to one connection, by the server's own count: the wait for its turn.",
+    ),
+    (
+        "generator delay",
+        "How long a message had been in the receiver's kernel before the load generator read it, by the kernel's own stamp. The receiver's queue, no server's and no transport's doing.",
     ),
     (
         "p50, p99, p99.9",

@@ -48,10 +48,11 @@ struct Written {
 }
 
 impl Written {
-    fn record(&mut self, sent: Nanos, measured: bool) {
+    /// One message written whose turn came at `turn`.
+    fn record(&mut self, sent: Nanos, turn: Nanos, measured: bool) {
         self.count += 1;
         if measured {
-            self.fanout_delay.record(clock::now().since(sent));
+            self.fanout_delay.record(turn.since(sent));
         }
     }
 }
@@ -184,10 +185,15 @@ impl Hub {
             self.measured.note(published.sent);
         }
         let mut written = lock(&shard.written);
+        // Its turn comes when the one before it has been written to: the write itself is no part of the wait.
+        let mut turn = clock::now();
         sessions.open.retain(|session| {
             let pushed = session.push_encoded(published.encoded_for(session), published.sent);
             if pushed == Pushed::Written {
-                written.record(published.sent, measured);
+                written.record(published.sent, turn, measured);
+                if measured {
+                    turn = clock::now();
+                }
             }
             offered += u64::from(pushed != Pushed::Closed);
             dropped += u64::from(is_drop(pushed));
@@ -347,7 +353,9 @@ impl Host for Hub {
     }
 
     fn written(&self, _session: &Session, sent: Nanos) {
-        lock(&self.shards[SHARD.get()].written).record(sent, self.measured.contains(sent));
+        let measured = self.measured.contains(sent);
+        let now = if measured { clock::now() } else { sent };
+        lock(&self.shards[SHARD.get()].written).record(sent, now, measured);
     }
 
     fn closed(&self, session: &Arc<Session>, reason: CloseReason) {

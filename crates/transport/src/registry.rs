@@ -33,6 +33,9 @@ pub struct Row {
     /// A client can say that it ends a session. Otherwise all it can do is close the connection, which the server cannot
     /// tell from a crash and counts as ended early.
     pub orderly_close: bool,
+    /// Resident memory of one idle session at the client and at the server, in bytes, as measured over 9,500 of them. The
+    /// kernel's socket memory is not in it.
+    pub resident_bytes: (u64, u64),
 }
 
 /// How a transport carries bytes that are not text.
@@ -73,7 +76,8 @@ macro_rules! registry {
         /// The path is no transport's.
         pub async fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> Result<ServerResponse<H>, ServerRequest> {
             $($(if request.uri().path() == <$server>::PATH {
-                return Ok(<$server as ServerHalf>::respond(request, host).await);
+                // In a box of its own: a request that waits need not have room for another transport's.
+                return Ok(Box::pin(<$server as ServerHalf>::respond(request, host)).await);
             })?)*
             Err(request)
         }
@@ -112,13 +116,13 @@ macro_rules! registry {
 }
 
 registry! {
-    Row { name: "ws", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 1, orderly_close: true },
+    Row { name: "ws", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 1, orderly_close: true, resident_bytes: (6 << 10, 6 << 10) },
         WsConnector, [WsServer];
-    Row { name: "sse", carriers: &[H1], in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false },
+    Row { name: "sse", carriers: &[H1], in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false, resident_bytes: (3 << 10, 4 << 10) },
         SseConnector, [SseServer];
-    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true },
+    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true, resident_bytes: (4 << 10, 22 << 10) },
         LongPollConnector, [LongPollServer];
-    Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true },
+    Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true, resident_bytes: (0, 0) },
         NullConnector, [];
 }
 

@@ -89,16 +89,25 @@ fn stamp_in(message: &libc::msghdr) -> Option<u64> {
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
     while !header.is_null() {
         // SAFETY: not null, so a whole header that the kernel wrote.
-        let (level, kind, length) =
-            unsafe { ((*header).cmsg_level, (*header).cmsg_type, (*header).cmsg_len as usize) };
+        let (level, kind, length) = unsafe {
+            (
+                (*header).cmsg_level,
+                (*header).cmsg_type,
+                (*header).cmsg_len as usize,
+            )
+        };
         // Three times follow, of which the first is the software stamp.
         let needed = size_of::<libc::timespec>();
         // SAFETY: only arithmetic.
         let whole = length >= unsafe { libc::CMSG_LEN(needed as libc::c_uint) } as usize;
         if level == libc::SOL_SOCKET && kind == libc::SCM_TIMESTAMPING && whole {
             // SAFETY: the header's length covers a `timespec` behind it; it may lie unaligned, so it is copied out.
-            let time: libc::timespec = unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
-            let (seconds, nanos) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_nsec).ok()?);
+            let time: libc::timespec =
+                unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
+            let (seconds, nanos) = (
+                u64::try_from(time.tv_sec).ok()?,
+                u64::try_from(time.tv_nsec).ok()?,
+            );
             let stamp = seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?;
             // Zero is how the kernel says that this segment was not stamped.
             return (stamp > 0).then_some(stamp);

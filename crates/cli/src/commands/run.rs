@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pushmark_loadgen::run::{ObserverError, RunEnd, TrialId};
+use pushmark_loadgen::preflight::Limits;
 use pushmark_loadgen::{Observer, RunError, calibrate, preflight, run_plan};
 use pushmark_measure::{Calibration, ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary, clock};
 use pushmark_results::{FORMAT_VERSION, Manifest, RunStatus, RunWriter, TrialWriter, host};
@@ -32,6 +33,11 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
     announce(&plan, terminal);
 
     let calibration = (!args.no_calibration).then(|| calibrated(&plan, terminal)).flatten();
+    let notes = spread_out(&plan, limits);
+    for note in &notes {
+        terminal.remark(note);
+    }
+
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         status: RunStatus::Running,
@@ -42,7 +48,7 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
         host,
         git: std::env::current_dir().ok().and_then(|dir| host::git_state(&dir)),
         calibration,
-        notes: Vec::new(),
+        notes,
     };
     let writer = match &args.out {
         Some(dir) => RunWriter::create_at(dir, manifest)?,
@@ -112,6 +118,34 @@ fn announce(plan: &Plan, terminal: &Terminal) {
             ));
         }
     }
+}
+
+/// What is done about cells that one process or one address cannot carry.
+fn spread_out(plan: &Plan, limits: Limits) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (index, cell) in plan.cells.iter().enumerate() {
+        let needs = preflight::needs(plan, index, limits);
+        let mut parts = Vec::new();
+        if needs.processes > 1 {
+            parts.push(format!("{} load generator processes", needs.processes));
+        }
+        if needs.server_processes > 1 && cell.target == TargetPlan::Embedded {
+            parts.push(format!("{} server processes on one port", needs.server_processes));
+        }
+        if needs.sources > 1 {
+            parts.push(format!("{} source addresses", needs.sources));
+        }
+        if !parts.is_empty() {
+            notes.push(format!(
+                "{}: {} connections are spread over {}, since a process may open {} files here",
+                cell.id,
+                needs.connections,
+                parts.join(", "),
+                limits.open_files,
+            ));
+        }
+    }
+    notes
 }
 
 /// Hands everything on to the run directory and to the screen.

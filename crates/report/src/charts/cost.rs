@@ -121,7 +121,7 @@ fn bars(scene: &Scene<'_>, area: &Area<'_>, title: &str, row: &Row) -> Result<()
     Ok(())
 }
 
-fn label(
+pub(super) fn label(
     panel: &mut super::frame::Panel<'_, '_>,
     at: (f64, f64),
     text: &str,

@@ -53,6 +53,8 @@ pub(super) struct Key {
 pub(super) enum Look {
     Line,
     Dashed,
+    /// A filled part of a bar.
+    Block,
 }
 
 /// Draws a frame and what `body` puts into it; gives the SVG's text.
@@ -117,6 +119,11 @@ fn legend(root: &Area<'_>, keys: &[Key], top: i32) -> Result<i32, ReportError> {
         };
         match key.look {
             Look::Line => root.draw(&line(x, x + 18)).map_err(failed)?,
+            Look::Block => {
+                let corners = [((x + 6) * K, (y - 6) * K), ((x + 18) * K, (y + 6) * K)];
+                root.draw(&Rectangle::new(corners, key.color.filled()))
+                    .map_err(failed)?;
+            }
             Look::Dashed => {
                 for start in [x, x + 7, x + 14] {
                     root.draw(&line(start, start + 4)).map_err(failed)?;

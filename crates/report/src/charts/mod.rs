@@ -8,6 +8,7 @@ mod percentiles;
 mod png;
 mod scale;
 mod series;
+mod split;
 mod sweep;
 mod text;
 
@@ -85,6 +86,10 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
         add("sweep-cpu", title, sweep::costs(&scene, title)?);
     }
     add("latency-percentiles", title, percentiles);
+    if comparison.workload == WorkloadKind::Push {
+        let title = "Where the latency went";
+        add("latency-split", title, split::draw(&scene, title)?);
+    }
     let title = "Latency over time";
     add("latency-over-time", title, over_time::latency(&scene, title)?);
     let title = "Deliveries per second over time";

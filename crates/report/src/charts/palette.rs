@@ -14,6 +14,14 @@ const VARIANTS: [RGBColor; 8] = [
     RGBColor(90, 60, 30),
 ];
 
+/// Parts of a whole, in their order (after Paul Tol's high-contrast scheme, and grey): none is a variant's colour.
+const PARTS: [RGBColor; 4] = [
+    RGBColor(221, 170, 51),
+    RGBColor(187, 85, 102),
+    RGBColor(0, 68, 136),
+    RGBColor(160, 165, 172),
+];
+
 /// Titles.
 pub(super) const INK: RGBColor = RGBColor(17, 24, 39);
 /// Labels.
@@ -36,6 +44,19 @@ pub(super) const INVALID: RGBColor = RGBColor(185, 28, 28);
 /// The colour of the variant in column `index`.
 pub(super) fn variant(index: usize) -> RGBColor {
     VARIANTS[index % VARIANTS.len()]
+}
+
+/// The colour of part `index` of a whole.
+pub(super) fn part(index: usize) -> RGBColor {
+    PARTS[index % PARTS.len()]
+}
+
+/// The colour of text on that part.
+pub(super) fn on_part(index: usize) -> RGBColor {
+    match index % PARTS.len() {
+        1 | 2 => RGBColor(255, 255, 255),
+        _ => INK,
+    }
 }
 
 /// The same as `#rrggbb`, for the page.

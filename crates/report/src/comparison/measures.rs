@@ -175,6 +175,20 @@ pub(super) const MEASURES: &[Measure] = &[
         (Metric::SendDelay, 0.99),
         Better::Neither,
     ),
+    quantile(
+        "fanout_delay_ns_p99",
+        "fan-out delay",
+        "p99",
+        (Metric::FanoutDelay, 0.99),
+        Better::Neither,
+    ),
+    quantile(
+        "generator_delay_ns_p99",
+        "generator delay",
+        "p99",
+        (Metric::GeneratorDelay, 0.99),
+        Better::Neither,
+    ),
     sum("delivered", "messages", "delivered", |s| {
         of_books(s, s.books.delivered_once)
     }),
@@ -261,6 +275,16 @@ pub(super) const MEASURES: &[Measure] = &[
         read: Read::Grade,
     },
 ];
+
+impl Measure {
+    /// Left out where no variant has it: some servers do not tell it, and some runs were not asked for it.
+    pub(super) fn is_optional(&self) -> bool {
+        matches!(
+            self.read,
+            Read::Quantile(Metric::FanoutDelay | Metric::GeneratorDelay, _)
+        )
+    }
+}
 
 /// Counts of a trial without messages are not zero: there are none.
 fn of_books(s: &TrialSummary, count: u64) -> Option<u64> {

@@ -36,17 +36,20 @@ pub(super) fn rows(run: &Run, columns: &[Column], workload: WorkloadKind) -> Vec
     MEASURES
         .iter()
         .filter(applies)
-        .map(|m| {
+        .filter_map(|m| {
             let values: Vec<Value> = columns.iter().map(|c| value(run, c, m)).collect();
+            if m.is_optional() && values.iter().all(|v| *v == Value::Missing) {
+                return None;
+            }
             let winner = winner(m, columns, &values);
-            Row {
+            Some(Row {
                 key: m.key,
                 group: m.group,
                 name: m.name,
                 quantity: m.quantity,
                 values,
                 winner,
-            }
+            })
         })
         .collect()
 }

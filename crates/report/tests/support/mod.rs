@@ -192,6 +192,7 @@ pub(crate) fn empty_run(name: &str, question: &str, repeats: u32) -> Run {
                 load_average: (0.31, 0.52, 0.48),
             },
             git: None,
+            calibration: None,
             notes: Vec::new(),
         },
         trials: Vec::new(),
@@ -273,6 +274,14 @@ fn trial(index: u32, repeat: u32, cell_index: usize, v: &Behaviour, connections:
         spread_out(p50 - 20.0, v.sigma, v.tail, deliveries - v.lost),
     );
     histograms.insert(Metric::SendDelay, send_delay);
+    histograms.insert(
+        Metric::FanoutDelay,
+        spread_out(p50 * 0.7, v.sigma, v.tail, deliveries),
+    );
+    histograms.insert(
+        Metric::GeneratorDelay,
+        spread_out(p50 * 0.08 + 9.0, 0.6, v.tail, deliveries - v.lost),
+    );
     histograms.insert(
         Metric::ConnectTime,
         spread_out(v.p50_us * 0.3 * scale, 0.5, 1.8, u64::from(connections)),

@@ -59,6 +59,30 @@ fn a_run_reads_as_it_was_written() {
 }
 
 #[test]
+fn a_distribution_that_came_as_a_whole_is_read_back() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut small = manifest("feed");
+    (small.plan.repeats, small.plan.cells) = (1, vec![cell("sse-h1", "sse")]);
+    let mut run = RunWriter::create(parent.path(), small).unwrap();
+    let mut trial = run.begin_trial(0, 0, 0).unwrap();
+    let delivered = write_intervals(&mut trial);
+    let mut delays = Histogram::new();
+    (1..=1_000).for_each(|i| delays.record(i * 1_000));
+    trial.distribution(Metric::FanoutDelay, &delays).unwrap();
+    trial.finish(summary(delivered), None).unwrap();
+    run.finish(RunStatus::Complete, None).unwrap();
+    let read = Run::open(run.dir()).unwrap();
+    assert_eq!(read.trials[0].histograms.get(Metric::FanoutDelay), Some(&delays));
+    assert_eq!(read.trials[0].verdict.findings, []);
+    let log = fs::read_to_string(first_trial(run.dir()).join("fanout_delay.hlog")).unwrap();
+    assert!(
+        log.lines()
+            .any(|l| l.starts_with("0.000,3.000,")),
+        "one line over the whole trial: {log}"
+    );
+}
+
+#[test]
 fn every_file_is_where_the_layout_says() {
     let parent = tempfile::tempdir().unwrap();
     let dir = complete_run(parent.path());

@@ -9,7 +9,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 
 use crate::body::ServerBody;
-use crate::host::{CloseReason, ConnectionKill, Host, Session};
+use crate::host::{CloseReason, ConnectionKill, Host, Session, SessionId};
 use crate::http::{BINARY, query, receive_post, refusal, session_header, status};
 use crate::long_poll::{CURSOR_HEADER, MOST_ANSWER_BYTES, presence, record};
 use crate::message::Message;
@@ -32,9 +32,14 @@ impl ServerHalf for LongPollServer {
     async fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
         match *request.method() {
             Method::GET if request.uri().query().is_none() => open(&request, host),
-            Method::GET => poll(request.uri(), host).await,
+            Method::GET => {
+                let asked = Asked::of(request.uri());
+                // The request shares the connection's read buffer: kept while the poll waits, it would cost a second one.
+                drop(request);
+                poll(asked, host).await
+            }
             Method::POST => receive_post(request, host).await,
-            Method::DELETE => close(request.uri(), host),
+            Method::DELETE => close(Asked::of(request.uri()), host),
             _ => {
                 let mut response = refusal(
                     StatusCode::METHOD_NOT_ALLOWED,
@@ -64,16 +69,32 @@ fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
     response
 }
 
-/// The session of polls that a query names.
-fn session_of<H: Host>(uri: &Uri, host: &Arc<H>) -> Result<Arc<Session>, Box<ServerResponse<H>>> {
-    let id = query(uri, "session").and_then(|id| id.parse().ok());
-    id.and_then(|id| host.find(id))
-        .filter(|session| session.transport == row_of_path(LongPollServer::PATH))
-        .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such session, or it has ended")))
+/// What a query asks for.
+#[derive(Clone, Copy)]
+struct Asked {
+    session: Option<SessionId>,
+    cursor: Option<u64>,
 }
 
-fn close<H: Host>(uri: &Uri, host: &Arc<H>) -> ServerResponse<H> {
-    match session_of(uri, host) {
+impl Asked {
+    fn of(uri: &Uri) -> Self {
+        Self {
+            session: query(uri, "session").and_then(|id| id.parse().ok()),
+            cursor: query(uri, "cursor").and_then(|cursor| cursor.parse().ok()),
+        }
+    }
+
+    /// The session of polls that it names.
+    fn session<H: Host>(self, host: &Arc<H>) -> Result<Arc<Session>, Box<ServerResponse<H>>> {
+        self.session
+            .and_then(|id| host.find(id))
+            .filter(|session| session.transport == row_of_path(LongPollServer::PATH))
+            .ok_or_else(|| Box::new(refusal(StatusCode::NOT_FOUND, "no such session, or it has ended")))
+    }
+}
+
+fn close<H: Host>(asked: Asked, host: &Arc<H>) -> ServerResponse<H> {
+    match asked.session(host) {
         Ok(session) => {
             presence::end(&session, &**host, CloseReason::Client);
             status(StatusCode::NO_CONTENT)
@@ -90,12 +111,12 @@ enum Found {
     Superseded,
 }
 
-async fn poll<H: Host>(uri: &Uri, host: &Arc<H>) -> ServerResponse<H> {
-    let session = match session_of(uri, host) {
+async fn poll<H: Host>(asked: Asked, host: &Arc<H>) -> ServerResponse<H> {
+    let session = match asked.session(host) {
         Ok(session) => session,
         Err(refusal) => return *refusal,
     };
-    let Some(cursor) = query(uri, "cursor").and_then(|cursor| cursor.parse::<u64>().ok()) else {
+    let Some(cursor) = asked.cursor else {
         return refusal(
             StatusCode::BAD_REQUEST,
             "the query must have a cursor: a number, 0 at first",
