@@ -109,11 +109,12 @@ impl Progress {
         self.remaining = self.remaining.saturating_sub(self.trial_planned);
         self.bar.set_position(self.finished as u64);
         let verdict = Verdict::of(summary);
-        if verdict.grade() != Grade::Valid {
-            for finding in &verdict.findings {
-                let words = format!("{}: {}: {}", self.label, finding.grade.as_str(), finding.reason);
-                self.bar.suspend(|| self.terminal.warning(&words));
-            }
+        for finding in &verdict.findings {
+            let words = format!("{}: {}: {}", self.label, finding.grade.as_str(), finding.reason);
+            self.bar.suspend(|| match finding.grade {
+                Grade::Valid => self.terminal.remark(&words),
+                Grade::Suspect | Grade::Invalid => self.terminal.warning(&words),
+            });
         }
     }
 

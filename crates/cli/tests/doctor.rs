@@ -20,6 +20,7 @@ fn it_names_every_limit_and_what_is_done_about_it() {
         "memory",
         "processors",
         "clock",
+        "receive stamps",
         "neighbours",
         "harness",
     ] {

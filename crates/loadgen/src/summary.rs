@@ -34,6 +34,8 @@ struct HostLoad {
     own: f64,
     /// Processor time there was, in nanoseconds.
     total_ns: f64,
+    /// Length of the window, in nanoseconds.
+    wall_ns: f64,
 }
 
 impl HostCpu {
@@ -67,6 +69,7 @@ impl HostCpu {
             pressure: pressure.map(|(now, then)| now.saturating_sub(then) as f64 / wall),
             own: self.own_ns.saturating_sub(earlier.own_ns) as f64 / total_ns,
             total_ns,
+            wall_ns: wall,
         })
     }
 }
@@ -157,7 +160,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         .zip(facts.host_end)
         .and_then(|(start, end)| end.load_since(start));
     let server = server_cost(&facts);
-    let others_busy_share = host.and_then(|host| others(&host, &totals, &server, facts.needs_no_server));
+    let others_busy_share = host.and_then(|host| others(&host, &totals, &facts));
     let watched = totals.busiest_thread > 0.0;
     TrialSummary {
         sessions_planned: match cell.workload {
@@ -206,14 +209,18 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
 
 /// The share of the host's processors that is neither the generator's, nor the server's, nor ours. `None` where the server's
 /// part is not known: a server that tells nothing may be the one that is busy.
-fn others(host: &HostLoad, totals: &Totals, server: &Cost, needs_no_server: bool) -> Option<f64> {
-    let server_ns = match (server.cpu_user_ns, server.cpu_system_ns) {
-        (Some(user), Some(system)) => user + system,
-        _ if needs_no_server => 0,
+fn others(host: &HostLoad, totals: &Totals, facts: &Facts) -> Option<f64> {
+    let server_ns = match (&facts.server_start, &facts.server_end) {
+        // A server that was behind told its counts late: what it used is taken for the window alone.
+        (Some(start), Some(end)) => {
+            let used = (end.cpu_user_ns + end.cpu_system_ns).saturating_sub(start.cpu_user_ns + start.cpu_system_ns);
+            used as f64 * (host.wall_ns / end.at.since(start.at).max(1) as f64).min(1.0)
+        }
+        _ if facts.needs_no_server => 0.0,
         _ => return None,
     };
-    let known = (totals.cpu_user_ns + totals.cpu_system_ns + server_ns) as f64 / host.total_ns;
-    Some((host.busy - host.own - known).max(0.0))
+    let generator_ns = (totals.cpu_user_ns + totals.cpu_system_ns) as f64;
+    Some((host.busy - host.own - (generator_ns + server_ns) / host.total_ns).max(0.0))
 }
 
 fn server_cost(facts: &Facts) -> Cost {

@@ -45,7 +45,9 @@ pub enum Metric {
     /// received − kernel: how long a message waited within the load generator. Of connections whose arrivals the kernel
     /// stamps.
     GeneratorDelay,
-    /// This connection's write − sent: the wait for its turn in a fan-out, by the server's own count.
+    /// kernel − intended: latency without the load generator's own wait. Of the same connections.
+    KernelLatency,
+    /// This connection's turn − sent: the wait for its turn in a fan-out, by the server's own count.
     FanoutDelay,
     /// Start of the TCP connect to a usable session.
     ConnectTime,
@@ -57,11 +59,12 @@ pub enum Metric {
 
 impl Metric {
     /// Every metric, in the order of reports.
-    pub const ALL: [Metric; 8] = [
+    pub const ALL: [Metric; 9] = [
         Metric::Latency,
         Metric::ServiceTime,
         Metric::SendDelay,
         Metric::GeneratorDelay,
+        Metric::KernelLatency,
         Metric::FanoutDelay,
         Metric::ConnectTime,
         Metric::TcpConnectTime,
@@ -75,6 +78,7 @@ impl Metric {
             Metric::ServiceTime => "service_time",
             Metric::SendDelay => "send_delay",
             Metric::GeneratorDelay => "generator_delay",
+            Metric::KernelLatency => "kernel_latency",
             Metric::FanoutDelay => "fanout_delay",
             Metric::ConnectTime => "connect_time",
             Metric::TcpConnectTime => "tcp_connect_time",

@@ -26,6 +26,7 @@ struct MessageHistograms {
     service_time: Histogram,
     send_delay: Histogram,
     generator_delay: Histogram,
+    kernel_latency: Histogram,
 }
 
 impl MessageHistograms {
@@ -36,6 +37,7 @@ impl MessageHistograms {
         self.send_delay.record(sample.sent.since(sample.intended));
         if let Some(kernel) = sample.kernel {
             self.generator_delay.record(sample.received.since(kernel));
+            self.kernel_latency.record(kernel.since(sample.intended));
         }
     }
 
@@ -45,6 +47,7 @@ impl MessageHistograms {
             (Metric::ServiceTime, &mut self.service_time),
             (Metric::SendDelay, &mut self.send_delay),
             (Metric::GeneratorDelay, &mut self.generator_delay),
+            (Metric::KernelLatency, &mut self.kernel_latency),
         ] {
             if !histogram.is_empty() {
                 to.insert(metric, histogram.clone());
@@ -172,6 +175,8 @@ mod tests {
         let i = r.take(Phase::Measure, Nanos(1_000));
         let delay = i.measured.get(Metric::GeneratorDelay).unwrap();
         assert_eq!((delay.count(), delay.max()), (1, Some(40)));
+        let at_kernel = i.measured.get(Metric::KernelLatency).unwrap();
+        assert_eq!((at_kernel.count(), at_kernel.max()), (1, Some(760)));
         assert_eq!(i.unmeasured.count(Metric::GeneratorDelay), 1);
         assert_eq!(i.measured.count(Metric::Latency), 2);
     }

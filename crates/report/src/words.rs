@@ -90,6 +90,10 @@ pub(crate) const GLOSSARY: &[(&str, &str)] = &[
         "How long a message had been in the receiver's kernel before the load generator read it, by the kernel's own stamp. The receiver's queue, no server's and no transport's doing.",
     ),
     (
+        "kernel latency",
+        "Latency up to the receiver's kernel: without the time that a message then waited for the load generator.",
+    ),
+    (
         "p50, p99, p99.9",
         "Of 100 messages, 50 (99; of 1,000, 999) took at most this long. Taken within each repeat; the table shows the median over repeats.",
     ),

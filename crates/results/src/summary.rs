@@ -141,6 +141,7 @@ pub(crate) fn columns(trial: &FinishedTrial<'_>) -> Columns {
     c.quantiles(histograms, Metric::ServiceTime, &ALL);
     c.quantiles(histograms, Metric::SendDelay, &ALL[2..3]);
     c.quantiles(histograms, Metric::GeneratorDelay, &[ALL[0], ALL[2]]);
+    c.quantiles(histograms, Metric::KernelLatency, &[ALL[0], ALL[2]]);
     c.quantiles(histograms, Metric::FanoutDelay, &[ALL[0], ALL[2]]);
     c.quantiles(histograms, Metric::ConnectTime, &[ALL[0], ALL[2]]);
     c.books(&summary.books);

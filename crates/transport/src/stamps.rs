@@ -34,6 +34,13 @@ thread_local! {
     static UNPLACED: Cell<u64> = const { Cell::new(0) };
 }
 
+/// Whether this kernel stamps what arrives.
+pub fn available() -> bool {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    use std::os::fd::AsFd;
+    socket(AddressFamily::INET, SocketType::STREAM, None).is_ok_and(|socket| switch_on(socket.as_fd()).is_ok())
+}
+
 /// Asks the kernel to stamp what arrives on a socket from now on. (The first segments may go without: the kernel starts
 /// its stamping a moment after the first socket asked for it.)
 ///

@@ -10,7 +10,7 @@ use pushmark_loadgen::preflight::{self, Limits, Needs};
 use pushmark_measure::Calibration;
 use pushmark_results::{Host, host};
 use pushmark_scenario::Plan;
-use pushmark_transport::registry;
+use pushmark_transport::{registry, stamps};
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
@@ -45,6 +45,16 @@ struct Item {
     does: String,
     /// What would raise or mend it; empty when nothing needs to.
     raise: String,
+}
+
+impl Item {
+    /// What the words of `raise` are.
+    fn remedy(&self) -> &'static str {
+        match self.state {
+            State::Good => "to raise it",
+            State::Mind => "to mend it",
+        }
+    }
 }
 
 pub(crate) fn run(args: &DoctorArgs, terminal: &Terminal) -> Outcome {
@@ -113,6 +123,7 @@ fn items(
         memory(now, host),
         processors(host, now),
         clock_source(host, calibration),
+        receive_stamps(),
         neighbours(host, before, now),
     ];
     items.extend(calibration.map(harness));
@@ -253,6 +264,21 @@ fn clock_source(host: &Host, calibration: Option<&Calibration>) -> Item {
     }
 }
 
+fn receive_stamps() -> Item {
+    let available = stamps::available();
+    Item {
+        key: "receive stamps",
+        state: if available { State::Good } else { State::Mind },
+        value: if available {
+            "the kernel says when it had what a read brings (SO_TIMESTAMPING)".into()
+        } else {
+            "the kernel does not say when it had what a read brings (SO_TIMESTAMPING)".into()
+        },
+        does: "with them, the time a message waits within the load generator is measured, on as many sessions as a scenario asks for".into(),
+        raise: if available { String::new() } else { "a Linux kernel with software receive stamps".into() },
+    }
+}
+
 fn neighbours(host: &Host, before: &Now, now: &Now) -> Item {
     let steal = now.steal_since(before);
     let share = |share: Option<f64>| share.map_or("unknown".to_owned(), |s| format!("{:.1} %", s * 100.0));
@@ -321,15 +347,16 @@ fn as_text(items: &[Item], plan: Option<&Plan>, limits: Limits, obstacles: &[Str
         } else {
             paint("1;33", "!")
         };
-        let _ = writeln!(
-            text,
-            "{mark} {}  {}",
-            paint("1", &format!("{:width$}", item.key)),
-            item.value.escape_debug()
-        );
-        let _ = writeln!(text, "{indent}pushmark: {}", item.does);
+        let name = paint("1", &format!("{:width$}", item.key));
+        let value = item.value.escape_debug().to_string();
+        let _ = writeln!(text, "{mark} {name}  {}", wrapped(&value, &indent));
+        let _ = writeln!(text, "{indent}{}", wrapped(&format!("→ {}", item.does), &indent));
         if !item.raise.is_empty() {
-            let _ = writeln!(text, "{indent}to raise: {}", item.raise);
+            let _ = writeln!(
+                text,
+                "{indent}{}",
+                wrapped(&format!("{}: {}", item.remedy(), item.raise), &indent)
+            );
         }
     }
     if let Some(plan) = plan {
@@ -353,6 +380,27 @@ fn as_text(items: &[Item], plan: Option<&Plan>, limits: Limits, obstacles: &[Str
         let _ = writeln!(text, "  {verdict}");
     }
     text
+}
+
+/// Text of lines that are no longer than a page is wide, each but the first after `indent`.
+fn wrapped(text: &str, indent: &str) -> String {
+    const WIDTH: usize = 104;
+    let room = WIDTH.saturating_sub(indent.len());
+    let (mut out, mut used) = (String::new(), 0);
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            out.push('\n');
+            out.push_str(indent);
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
 }
 
 /// What a cell needs, with the memory of its connections on both sides.

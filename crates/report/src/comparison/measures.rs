@@ -176,6 +176,20 @@ pub(super) const MEASURES: &[Measure] = &[
         Better::Neither,
     ),
     quantile(
+        "kernel_latency_ns_p50",
+        "kernel latency",
+        "p50",
+        (Metric::KernelLatency, 0.5),
+        Better::Neither,
+    ),
+    quantile(
+        "kernel_latency_ns_p99",
+        "kernel latency",
+        "p99",
+        (Metric::KernelLatency, 0.99),
+        Better::Neither,
+    ),
+    quantile(
         "fanout_delay_ns_p99",
         "fan-out delay",
         "p99",
@@ -281,7 +295,10 @@ impl Measure {
     pub(super) fn is_optional(&self) -> bool {
         matches!(
             self.read,
-            Read::Quantile(Metric::FanoutDelay | Metric::GeneratorDelay, _)
+            Read::Quantile(
+                Metric::FanoutDelay | Metric::GeneratorDelay | Metric::KernelLatency,
+                _
+            )
         )
     }
 }

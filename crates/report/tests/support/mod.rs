@@ -279,6 +279,10 @@ fn trial(index: u32, repeat: u32, cell_index: usize, v: &Behaviour, connections:
         spread_out(p50 * 0.7, v.sigma, v.tail, deliveries),
     );
     histograms.insert(
+        Metric::KernelLatency,
+        spread_out(p50 * 0.92 - 9.0, v.sigma, v.tail, deliveries - v.lost),
+    );
+    histograms.insert(
         Metric::GeneratorDelay,
         spread_out(p50 * 0.08 + 9.0, 0.6, v.tail, deliveries - v.lost),
     );
