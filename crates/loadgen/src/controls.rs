@@ -20,7 +20,10 @@ impl Controls {
     ) -> Result<Self, (SocketAddr, TransportError)> {
         let mut clients = Vec::new();
         for &address in addresses {
-            let target = Target { address, ..target.clone() };
+            let target = Target {
+                address,
+                ..target.clone()
+            };
             let connected = async {
                 let mut client = ControlClient::connect(&target).await?;
                 client.stats().await?;

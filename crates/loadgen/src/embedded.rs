@@ -54,7 +54,9 @@ impl Embedded {
     pub async fn start(program: &Path, setup: &ServerSetup, processes: u32) -> Result<Self, EmbeddedError> {
         let mut started: Vec<ServerProcess> = Vec::new();
         for _ in 0..processes.max(1) {
-            let listen = started.first().map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address);
+            let listen = started
+                .first()
+                .map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address);
             started.push(ServerProcess::start(program, setup, listen).await?);
         }
         Ok(Self { processes: started })
@@ -62,7 +64,9 @@ impl Embedded {
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.processes.first().map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address)
+        self.processes
+            .first()
+            .map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address)
     }
 
     /// Where each of its processes is controlled.
@@ -100,7 +104,15 @@ impl ServerProcess {
         };
         let threads = setup.threads.unwrap_or_else(default_threads).to_string();
         let mut child = Command::new(program)
-            .args(["serve", "--listen", &listen.to_string(), "--control", "127.0.0.1:0", "--share-port", "--exit-with-stdin"])
+            .args([
+                "serve",
+                "--listen",
+                &listen.to_string(),
+                "--control",
+                "127.0.0.1:0",
+                "--share-port",
+                "--exit-with-stdin",
+            ])
             .args(["--threads", &threads, "--when-full", when_full])
             .args(["--outbox", &setup.outbox_messages.to_string()])
             .stdin(Stdio::piped())
@@ -121,6 +133,11 @@ impl ServerProcess {
         let parsed = addresses.and_then(|(a, c)| Some((a.trim().parse().ok()?, c.trim().parse().ok()?)));
         let (address, control) =
             parsed.ok_or_else(|| EmbeddedError::NotReady(format!("it said “{}”", line.escape_debug())))?;
-        Ok(Self { child, _output: lines.into_inner().into_inner(), address, control })
+        Ok(Self {
+            child,
+            _output: lines.into_inner().into_inner(),
+            address,
+            control,
+        })
     }
 }

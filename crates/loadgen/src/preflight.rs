@@ -41,7 +41,12 @@ const SERVER_ROOM_USED: f64 = 0.8;
 /// What a cell of the plan needs on a machine with `limits`.
 pub fn needs(plan: &Plan, cell: usize, limits: Limits) -> Needs {
     let Some(cell) = plan.cells.get(cell) else {
-        return Needs { connections: 0, processes: 1, server_processes: 1, sources: 0 };
+        return Needs {
+            connections: 0,
+            processes: 1,
+            server_processes: 1,
+            sources: 0,
+        };
     };
     let per_session = connections_per_session(cell);
     let connections = u64::from(cell.load.connections) * per_session;
@@ -51,7 +56,11 @@ pub fn needs(plan: &Plan, cell: usize, limits: Limits) -> Needs {
     Needs {
         connections,
         processes: parts(room),
-        server_processes: if connections <= room { 1 } else { parts(share(room, SERVER_ROOM_USED)) },
+        server_processes: if connections <= room {
+            1
+        } else {
+            parts(share(room, SERVER_ROOM_USED))
+        },
         sources: match is_loopback(&cell.target) {
             true if connections > share(limits.ports, PORTS_USED) => parts(share(limits.ports, PORTS_USED)),
             _ => 0,
@@ -91,7 +100,12 @@ pub(crate) fn sources(needs: Needs, trial: u32) -> Vec<IpAddr> {
 pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
     let mut found = Vec::new();
     for (index, cell) in plan.cells.iter().enumerate() {
-        let Needs { connections, server_processes, sources, .. } = needs(plan, index, limits);
+        let Needs {
+            connections,
+            server_processes,
+            sources,
+            ..
+        } = needs(plan, index, limits);
         let room = limits.open_files.saturating_sub(SPARE_DESCRIPTORS);
         let embedded = cell.target == TargetPlan::Embedded;
         if embedded && server_processes > 1 && connections_per_session(cell) > 1 {
@@ -131,11 +145,22 @@ mod tests {
 
     #[test]
     fn sources_are_never_those_of_the_trial_before() {
-        let needs = Needs { connections: 50_000, processes: 3, server_processes: 4, sources: 3 };
-        let (first, second): (HashSet<_>, HashSet<_>) =
-            (sources(needs, 7).into_iter().collect(), sources(needs, 8).into_iter().collect());
+        let needs = Needs {
+            connections: 50_000,
+            processes: 3,
+            server_processes: 4,
+            sources: 3,
+        };
+        let (first, second): (HashSet<_>, HashSet<_>) = (
+            sources(needs, 7).into_iter().collect(),
+            sources(needs, 8).into_iter().collect(),
+        );
         assert_eq!((first.len(), second.len()), (3, 3));
         assert!(first.is_disjoint(&second));
-        assert!(first.iter().all(|a| a.is_loopback() && a.to_string() != "127.0.0.1"));
+        assert!(
+            first
+                .iter()
+                .all(|a| a.is_loopback() && a.to_string() != "127.0.0.1")
+        );
     }
 }

@@ -213,7 +213,8 @@ fn others(host: &HostLoad, totals: &Totals, facts: &Facts) -> Option<f64> {
     let server_ns = match (&facts.server_start, &facts.server_end) {
         // A server that was behind told its counts late: what it used is taken for the window alone.
         (Some(start), Some(end)) => {
-            let used = (end.cpu_user_ns + end.cpu_system_ns).saturating_sub(start.cpu_user_ns + start.cpu_system_ns);
+            let used =
+                (end.cpu_user_ns + end.cpu_system_ns).saturating_sub(start.cpu_user_ns + start.cpu_system_ns);
             used as f64 * (host.wall_ns / end.at.since(start.at).max(1) as f64).min(1.0)
         }
         _ if facts.needs_no_server => 0.0,

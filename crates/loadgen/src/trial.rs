@@ -91,7 +91,9 @@ pub(crate) async fn run(
     };
     let mut control = None;
     if !in_process {
-        let controls = embedded.as_ref().map_or_else(|| vec![address], Embedded::controls);
+        let controls = embedded
+            .as_ref()
+            .map_or_else(|| vec![address], Embedded::controls);
         control = connect_controls(&controls, cell).await?;
     }
     let workers = Workers::start(program, plan, id, address, needs, limits.first_port).await?;

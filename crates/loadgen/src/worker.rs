@@ -167,7 +167,10 @@ impl Context {
         let count = sources.len().max(1) as u32;
         // A port that is named is free or not; one that the kernel has to search for takes the longer, the more are in use.
         let source = sources.get((session % count) as usize).map(|address| {
-            let port = self.assignment.first_port.saturating_add(u16::try_from(session / count).unwrap_or(u16::MAX));
+            let port = self
+                .assignment
+                .first_port
+                .saturating_add(u16::try_from(session / count).unwrap_or(u16::MAX));
             SocketAddr::new(*address, port)
         });
         let target = Target {
@@ -511,7 +514,9 @@ impl Worker {
                     continue;
                 }
                 // A session could expect only what was published while it was there.
-                let start = published.count_before(state.usable_at.get()).clamp(range.start, range.end);
+                let start = published
+                    .count_before(state.usable_at.get())
+                    .clamp(range.start, range.end);
                 late += u64::from(start > range.start || state.usable_at.get() > begin.start);
                 let end = state
                     .ended_at

@@ -288,7 +288,11 @@ fn host(run: &Run) -> Vec<[String; 2]> {
             ("clock", format!("{:.0} ns a read", c.clock_read_ns)),
             (
                 "timer",
-                format!("late by {} (p50), {} (p99)", time(c.timer_late_ns_p50), time(c.timer_late_ns_p99)),
+                format!(
+                    "late by {} (p50), {} (p99)",
+                    time(c.timer_late_ns_p50),
+                    time(c.timer_late_ns_p99)
+                ),
             ),
             (
                 "harness alone",
@@ -303,7 +307,12 @@ fn host(run: &Run) -> Vec<[String; 2]> {
     }
     lines
         .into_iter()
-        .map(|(name, value)| [name.to_owned(), if value.is_empty() { "–".to_owned() } else { value }])
+        .map(|(name, value)| {
+            [
+                name.to_owned(),
+                if value.is_empty() { "–".to_owned() } else { value },
+            ]
+        })
         .collect()
 }
 

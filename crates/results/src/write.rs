@@ -5,7 +5,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use pushmark_measure::{ConnectionEvent, Histogram, Histograms, Interval, Metric, Nanos, TrialSummary, Verdict, clock};
+use pushmark_measure::{
+    ConnectionEvent, Histogram, Histograms, Interval, Metric, Nanos, TrialSummary, Verdict, clock,
+};
 use pushmark_scenario::plan::Cell;
 use serde::{Deserialize, Serialize};
 

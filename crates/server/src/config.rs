@@ -79,7 +79,8 @@ impl Injection {
         if self.work.is_zero() {
             return;
         }
-        let until = clock::thread_cpu_ns().saturating_add(u64::try_from(self.work.as_nanos()).unwrap_or(u64::MAX));
+        let until =
+            clock::thread_cpu_ns().saturating_add(u64::try_from(self.work.as_nanos()).unwrap_or(u64::MAX));
         while clock::thread_cpu_ns() < until {
             std::hint::spin_loop();
         }

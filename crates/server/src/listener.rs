@@ -64,7 +64,11 @@ impl Server {
         }
         let control = config.control.map(|control| bind(control, false)).transpose()?;
         let control_address = match &control {
-            Some(listener) => Some(listener.local_addr().map_err(|source| ServeError::Bind { address, source })?),
+            Some(listener) => Some(
+                listener
+                    .local_addr()
+                    .map_err(|source| ServeError::Bind { address, source })?,
+            ),
             None => None,
         };
         let mut control = control;
@@ -165,7 +169,11 @@ fn run_thread(
         let mut accepting = Vec::new();
         for listener in listeners {
             let listener = TcpListener::from_std(listener).map_err(thread)?;
-            accepting.push(tokio::task::spawn_local(accept(hub.clone(), listener, stopping.clone())));
+            accepting.push(tokio::task::spawn_local(accept(
+                hub.clone(),
+                listener,
+                stopping.clone(),
+            )));
         }
         for accepting in accepting {
             accepting.await.map_err(|e| ServeError::Thread(e.to_string()))?;

@@ -16,15 +16,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pushmark_measure::schedule::{Pattern, Rate, Schedule};
 use pushmark_measure::clock;
+use pushmark_measure::schedule::{Pattern, Rate, Schedule};
 use pushmark_server::{Config, Server};
 use pushmark_transport::control::{ControlClient, Publish, ServerStats};
 use pushmark_transport::registry::{self, Row, WithConnector, with_connector};
 use pushmark_transport::stamp::{Found, MAX_24_BIT};
 use pushmark_transport::{
-    Received,
-    CloseReason, Connector, Inbox, Kind, Message, Rx, Stamp, Target, TransportError, Tx, WhenFull,
+    CloseReason, Connector, Inbox, Kind, Message, Received, Rx, Stamp, Target, TransportError, Tx, WhenFull,
 };
 use tokio::sync::mpsc;
 

@@ -38,7 +38,8 @@ thread_local! {
 pub fn available() -> bool {
     use rustix::net::{AddressFamily, SocketType, socket};
     use std::os::fd::AsFd;
-    socket(AddressFamily::INET, SocketType::STREAM, None).is_ok_and(|socket| switch_on(socket.as_fd()).is_ok())
+    socket(AddressFamily::INET, SocketType::STREAM, None)
+        .is_ok_and(|socket| switch_on(socket.as_fd()).is_ok())
 }
 
 /// Asks the kernel to stamp what arrives on a socket from now on. (The first segments may go without: the kernel starts

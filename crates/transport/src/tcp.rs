@@ -30,8 +30,14 @@ pub async fn connect(target: &Target) -> Result<TcpStream, TransportError> {
 }
 
 async fn open(target: &Target) -> io::Result<TcpStream> {
-    let Some(source) = target.source else { return TcpStream::connect(target.address).await };
-    let socket = if source.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let Some(source) = target.source else {
+        return TcpStream::connect(target.address).await;
+    };
+    let socket = if source.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.bind(source)?;
     socket.connect(target.address).await
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use pushmark_loadgen::run::{ObserverError, RunEnd, TrialId};
 use pushmark_loadgen::preflight::Limits;
+use pushmark_loadgen::run::{ObserverError, RunEnd, TrialId};
 use pushmark_loadgen::{Observer, RunError, calibrate, preflight, run_plan};
-use pushmark_measure::{Calibration, ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary, clock};
+use pushmark_measure::{
+    Calibration, ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary, clock,
+};
 use pushmark_results::{FORMAT_VERSION, Manifest, RunStatus, RunWriter, TrialWriter, host};
 use pushmark_scenario::{Plan, TargetPlan};
 use pushmark_transport::control::ServerStats;
@@ -32,7 +34,9 @@ pub(crate) fn run(args: &RunArgs, terminal: &Terminal) -> Outcome {
     }
     announce(&plan, terminal);
 
-    let calibration = (!args.no_calibration).then(|| calibrated(&plan, terminal)).flatten();
+    let calibration = (!args.no_calibration)
+        .then(|| calibrated(&plan, terminal))
+        .flatten();
     let notes = spread_out(&plan, limits);
     for note in &notes {
         terminal.remark(note);

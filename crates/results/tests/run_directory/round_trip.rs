@@ -76,8 +76,7 @@ fn a_distribution_that_came_as_a_whole_is_read_back() {
     assert_eq!(read.trials[0].verdict.findings, []);
     let log = fs::read_to_string(first_trial(run.dir()).join("fanout_delay.hlog")).unwrap();
     assert!(
-        log.lines()
-            .any(|l| l.starts_with("0.000,3.000,")),
+        log.lines().any(|l| l.starts_with("0.000,3.000,")),
         "one line over the whole trial: {log}"
     );
 }

@@ -89,7 +89,10 @@ pub(crate) fn manifest(name: &str) -> Manifest {
             commit: "c0ffee".to_owned(),
             dirty: true,
         }),
-        calibration: Some(pushmark_measure::Calibration { clock_read_ns: 40.5, ..Default::default() }),
+        calibration: Some(pushmark_measure::Calibration {
+            clock_read_ns: 40.5,
+            ..Default::default()
+        }),
         notes: vec!["a note".to_owned()],
     }
 }

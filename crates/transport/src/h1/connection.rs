@@ -140,8 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
                 return Poll::Ready(Err(TransportError::new(step, ErrorClass::EndedEarly, words)));
             }
             let carried = &mut self.carried;
-            let read = ready!(poll_read(&mut self.stream, cx, |_, bytes| carried
-                .extend_from_slice(bytes)));
+            let read = ready!(poll_read(&mut self.stream, cx, |_, bytes| carried.extend_from_slice(bytes)));
             match read {
                 Ok(n) => self.ended = n == 0,
                 Err(e) => return Poll::Ready(Err(TransportError::from_io(step, &e))),

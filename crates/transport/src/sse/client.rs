@@ -70,8 +70,11 @@ impl Connector for SseConnector {
         let started = clock::now();
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
-        let opened =
-            tokio::time::timeout(target.open_deadline, open(Kept::receiving(stream, target), target)).await;
+        let opened = tokio::time::timeout(
+            target.open_deadline,
+            open(Kept::receiving(stream, target), target),
+        )
+        .await;
         let (stream, session) =
             opened.map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         let up = if target.sends {
