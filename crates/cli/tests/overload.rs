@@ -253,10 +253,14 @@ fn ten_tries_of_a_slow_server() {
         println!("try {number} of {TRIES}");
         bad.extend(slow_servers());
     }
+    // What somebody else's work on this machine has spoilt says nothing of who was overloaded.
+    let all = bad.len();
+    bad.retain(|reasons| !reasons.contains("no part of the trial"));
     println!(
-        "{} of {} trials of a slow server were not valid",
-        bad.len(),
-        TRIES * 2 * names().len()
+        "of {} trials of a slow server {} were in doubt, {} of them for what else ran here",
+        TRIES * 2 * names().len(),
+        all,
+        all - bad.len()
     );
     assert!(bad.is_empty(), "{bad:#?}");
 }

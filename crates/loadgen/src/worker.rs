@@ -1,5 +1,8 @@
 //! A worker: one thread, one current-thread runtime, its sessions, and one recorder.
 
+mod load;
+mod report;
+
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -11,16 +14,16 @@ use pushmark_measure::{
 };
 use pushmark_scenario::plan::{self, Pattern, Workload};
 use pushmark_transport::registry::{WithConnector, with_connector};
-use pushmark_transport::seam::{Connected, Connector, Target, Tx};
-use pushmark_transport::stamp::Template;
-use pushmark_transport::stamps;
+use pushmark_transport::seam::{Connected, Connector, Target};
 use pushmark_transport::timer::Timer;
-use pushmark_transport::{Message, Stamp, null, registry};
+use pushmark_transport::{null, registry};
 use tokio::sync::{Notify, watch};
 
-use crate::assignment::{Assignment, Begin, Stop, Totals, kind, schedule};
+use crate::assignment::{Assignment, Begin, Stop, Totals, schedule};
 use crate::session::{self, SessionState};
 use crate::watch::{ThreadLoad, Watch};
+use load::{largest_message, open_and_close, publish_in_process, usual_message};
+use report::{flush, report_intervals};
 
 /// What the coordinator has said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -580,122 +583,5 @@ impl Worker {
 
     fn flush(&self, phase: Phase) -> Result<(), WorkerError> {
         flush(&self.context, phase, &self.out)
-    }
-}
-
-fn usual_message(workload: &Workload) -> usize {
-    match workload {
-        Workload::Push(m) | Workload::Echo(m) => m.payload_bytes as usize,
-        Workload::Connect { .. } => 0,
-    }
-}
-
-fn largest_message(workload: &Workload) -> usize {
-    // Room for what a server wraps around our payload; a peer that sends more than that is cut off.
-    match workload {
-        Workload::Push(m) | Workload::Echo(m) => 2 * m.payload_bytes as usize + 64 * 1024,
-        Workload::Connect { .. } => 64 * 1024,
-    }
-}
-
-fn flush(context: &Context, phase: Phase, out: &SyncSender<FromWorker>) -> Result<(), WorkerError> {
-    let mut interval = context.recorder.borrow_mut().take(phase, clock::now());
-    interval.counters.open_sessions = context.open.get();
-    interval.counters.unplaced_stamps = stamps::take_unplaced();
-    let events = std::mem::take(&mut *context.events.borrow_mut());
-    if !events.is_empty() {
-        out.send(FromWorker::Events(events))
-            .map_err(|_| WorkerError::Orphaned)?;
-    }
-    out.send(FromWorker::Interval(interval))
-        .map_err(|_| WorkerError::Orphaned)
-}
-
-/// Cuts an interval each second, counted from the start of the ramp.
-async fn report_intervals(context: Rc<Context>, out: SyncSender<FromWorker>) {
-    let mut end = context.assignment.open_at;
-    loop {
-        end = end + Duration::from_secs(1);
-        context.timer.until(end).await;
-        let phase = {
-            let control = context.control.borrow();
-            control.begin.as_ref().map_or(Phase::Ramp, |b| {
-                let stopped = control.stop.is_some();
-                if stopped {
-                    Phase::Drain
-                } else {
-                    b.phase_at(clock::now() - Duration::from_millis(1))
-                }
-            })
-        };
-        if flush(&context, phase, &out).is_err() {
-            return;
-        }
-    }
-}
-
-/// Opens sessions on a schedule and closes each at once; gives how many were scheduled, and how many were not begun
-/// because too many were open.
-async fn open_and_close<C: Connector>(
-    context: Rc<Context>,
-    connector: C,
-    plan: Schedule,
-    begin: Begin,
-) -> (u64, u64) {
-    let cap = u64::from(context.assignment.total_sessions / context.assignment.threads.max(1)).max(1);
-    let (mut scheduled, mut skipped) = (0, 0);
-    let running = Rc::new(Cell::new(0u64));
-    let threads = context.assignment.threads.max(1);
-    let thread = plan.stream;
-    for (index, at) in plan.cursor() {
-        context.timer.until(at).await;
-        if at >= context.load_end.get() {
-            break;
-        }
-        scheduled += 1;
-        if running.get() >= cap {
-            skipped += 1;
-            continue;
-        }
-        running.set(running.get() + 1);
-        let (context, connector, running) = (context.clone(), connector.clone(), running.clone());
-        let session = (index as u32).wrapping_mul(threads).wrapping_add(thread);
-        let timed = begin.measured.contains(&at);
-        tokio::task::spawn_local(async move {
-            if let Some(mut connected) = context.connect(&connector, session, timed).await {
-                let _ = tokio::time::timeout(context.assignment.deadlines.close, connected.tx.close()).await;
-                context.session_ended();
-                context.event(session, EventKind::ClosedByUs, String::new());
-            }
-            running.set(running.get() - 1);
-        });
-    }
-    (scheduled, skipped)
-}
-
-/// Publishes to in-process sessions, in a server's place.
-async fn publish_in_process(context: Rc<Context>, peer: null::Peer, plan: Schedule) {
-    let Workload::Push(messages) = context.assignment.workload.clone() else {
-        return;
-    };
-    let kind = kind(messages.encoding);
-    let template = Template::new(kind, messages.payload_bytes as usize);
-    for (sequence, intended) in plan.cursor() {
-        context.timer.until(intended).await;
-        if intended >= context.load_end.get() {
-            return;
-        }
-        let stamp = Stamp {
-            run: context.run,
-            stream: 0,
-            sequence,
-            intended,
-            sent: clock::now(),
-        };
-        peer.publish(&Message {
-            kind,
-            payload: template.stamped(&stamp),
-        });
-        tokio::task::yield_now().await;
     }
 }

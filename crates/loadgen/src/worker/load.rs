@@ -1,0 +1,96 @@
+//! Loads that no session carries by itself: opening and closing sessions, and publishing where there is no server.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use pushmark_measure::{EventKind, Schedule, clock};
+use pushmark_scenario::plan::Workload;
+use pushmark_transport::seam::{Connector, Tx};
+use pushmark_transport::stamp::Template;
+use pushmark_transport::{Message, Stamp, null};
+
+use super::Context;
+use crate::assignment::{Begin, kind};
+
+/// How large messages are mostly.
+pub(super) fn usual_message(workload: &Workload) -> usize {
+    match workload {
+        Workload::Push(m) | Workload::Echo(m) => m.payload_bytes as usize,
+        Workload::Connect { .. } => 0,
+    }
+}
+
+/// How large a message may be.
+pub(super) fn largest_message(workload: &Workload) -> usize {
+    // Room for what a server wraps around our payload; a peer that sends more than that is cut off.
+    match workload {
+        Workload::Push(m) | Workload::Echo(m) => 2 * m.payload_bytes as usize + 64 * 1024,
+        Workload::Connect { .. } => 64 * 1024,
+    }
+}
+
+/// Opens sessions on a schedule and closes each at once; gives how many were scheduled, and how many were not begun
+/// because too many were open.
+pub(super) async fn open_and_close<C: Connector>(
+    context: Rc<Context>,
+    connector: C,
+    plan: Schedule,
+    begin: Begin,
+) -> (u64, u64) {
+    let cap = u64::from(context.assignment.total_sessions / context.assignment.threads.max(1)).max(1);
+    let (mut scheduled, mut skipped) = (0, 0);
+    let running = Rc::new(Cell::new(0u64));
+    let threads = context.assignment.threads.max(1);
+    let thread = plan.stream;
+    for (index, at) in plan.cursor() {
+        context.timer.until(at).await;
+        if at >= context.load_end.get() {
+            break;
+        }
+        scheduled += 1;
+        if running.get() >= cap {
+            skipped += 1;
+            continue;
+        }
+        running.set(running.get() + 1);
+        let (context, connector, running) = (context.clone(), connector.clone(), running.clone());
+        let session = (index as u32).wrapping_mul(threads).wrapping_add(thread);
+        let timed = begin.measured.contains(&at);
+        tokio::task::spawn_local(async move {
+            if let Some(mut connected) = context.connect(&connector, session, timed).await {
+                let _ = tokio::time::timeout(context.assignment.deadlines.close, connected.tx.close()).await;
+                context.session_ended();
+                context.event(session, EventKind::ClosedByUs, String::new());
+            }
+            running.set(running.get() - 1);
+        });
+    }
+    (scheduled, skipped)
+}
+
+/// Publishes to in-process sessions, in a server's place.
+pub(super) async fn publish_in_process(context: Rc<Context>, peer: null::Peer, plan: Schedule) {
+    let Workload::Push(messages) = context.assignment.workload.clone() else {
+        return;
+    };
+    let kind = kind(messages.encoding);
+    let template = Template::new(kind, messages.payload_bytes as usize);
+    for (sequence, intended) in plan.cursor() {
+        context.timer.until(intended).await;
+        if intended >= context.load_end.get() {
+            return;
+        }
+        let stamp = Stamp {
+            run: context.run,
+            stream: 0,
+            sequence,
+            intended,
+            sent: clock::now(),
+        };
+        peer.publish(&Message {
+            kind,
+            payload: template.stamped(&stamp),
+        });
+        tokio::task::yield_now().await;
+    }
+}
