@@ -27,7 +27,7 @@ const LEAD: Duration = Duration::from_millis(100);
 /// How long a worker may take beyond its deadlines before it counts as dead.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a server may take to answer on its control paths.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// Why a trial could not be run.
 #[derive(Debug, thiserror::Error)]

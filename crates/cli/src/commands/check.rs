@@ -32,10 +32,7 @@ pub(crate) fn run(args: &CheckArgs, terminal: &Terminal) -> Outcome {
     if bad.is_empty() {
         return Ok(End::Fine);
     }
-    Err(Failure::usage(format!(
-        "{} to mend before this can run",
-        plural(bad.len(), "thing")
-    )))
+    Err(Failure::usage("mend what is said above before this can run"))
 }
 
 pub(crate) fn plural(count: usize, what: &str) -> String {
