@@ -120,7 +120,7 @@ registry! {
         WsConnector, [WsServer];
     Row { name: "sse", carriers: &[H1], in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false, resident_bytes: (3 << 10, 4 << 10) },
         SseConnector, [SseServer];
-    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true, resident_bytes: (4 << 10, 22 << 10) },
+    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true, resident_bytes: (5 << 10, 18 << 10) },
         LongPollConnector, [LongPollServer];
     Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true, resident_bytes: (0, 0) },
         NullConnector, [];
