@@ -57,7 +57,13 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
 pub(crate) struct Epoll {
     fd: OwnedFd,
     events: Vec<epoll::Event>,
+    timer: Option<OwnedFd>,
+    /// What the timer is set to, in nanoseconds.
+    timer_at_ns: u64,
 }
+
+/// The timer among the streams' numbers.
+const TIMER: u64 = u64::MAX;
 
 impl Epoll {
     pub(crate) fn new(streams: &[TcpStream]) -> io::Result<Self> {
@@ -69,8 +75,47 @@ impl Epoll {
         }
         Ok(Self {
             fd,
+            timer: None,
+            timer_at_ns: 0,
             events: Vec::with_capacity(1024),
         })
+    }
+
+    /// Has [`Epoll::wait`] return at this instant at the latest. Precise to the kernel's timers, where its own timeout
+    /// counts in milliseconds.
+    pub(crate) fn wake_at(&mut self, at_ns: u64) -> io::Result<()> {
+        use rustix::time::{
+            Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+            timerfd_settime,
+        };
+        if self.timer_at_ns == at_ns {
+            return Ok(());
+        }
+        self.timer_at_ns = at_ns;
+        if self.timer.is_none() {
+            let timer = timerfd_create(
+                TimerfdClockId::Monotonic,
+                TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+            )?;
+            // Edge-triggered: set anew it fires anew, and nobody has to read it.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            epoll::add(&self.fd, &timer, epoll::EventData::new_u64(TIMER), flags)?;
+            self.timer = Some(timer);
+        }
+        let at = Itimerspec {
+            it_interval: Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            },
+            it_value: Timespec {
+                tv_sec: (at_ns / 1_000_000_000) as i64,
+                tv_nsec: (at_ns % 1_000_000_000) as i64,
+            },
+        };
+        if let Some(timer) = &self.timer {
+            timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &at)?;
+        }
+        Ok(())
     }
 
     /// Indices of streams that can be read, after at most `timeout_ms`.
@@ -88,7 +133,8 @@ impl Epoll {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        Ok(self.events.iter().map(|e| e.data.u64() as usize))
+        let streams = self.events.iter().filter(|e| e.data.u64() != TIMER);
+        Ok(streams.map(|e| e.data.u64() as usize))
     }
 }
 

@@ -203,6 +203,11 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         generator_delay_p99_ns: quantile(Metric::GeneratorDelay, 0.99),
         interval_gaps: 0,
         partial: facts.partial || facts.server_lost,
+        faults: Vec::new(),
+        recovery: None,
+        timeline: None,
+        slow: None,
+        proxy_delay_p99_ns: None,
         counters: facts.counters,
     }
 }

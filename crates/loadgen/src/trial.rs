@@ -156,6 +156,8 @@ async fn connect_controls(addresses: &[SocketAddr], cell: &Cell) -> Result<Optio
         open_deadline: cell.deadlines.open,
         usual_message_bytes: 1024,
         max_message_bytes: 1 << 20,
+        resume: None,
+        tcp: Default::default(),
         in_process: None,
     };
     match Controls::connect(addresses, &target).await {
@@ -420,6 +422,7 @@ impl Conductor<'_> {
                 kind: kind(messages.encoding),
                 payload_bytes: messages.payload_bytes,
                 measured: begin.measured.clone(),
+                from: 0,
             };
             let address = self.address;
             let answer = tokio::time::timeout(ANSWER, control.publish(&publish)).await;

@@ -280,6 +280,8 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
             open_deadline: deadlines.open,
             usual_message_bytes: usual_message(&assignment.workload),
             max_message_bytes: largest_message(&assignment.workload),
+            resume: None,
+            tcp: Default::default(),
             in_process: in_process.then(|| peer.clone()),
         },
         measured: Cell::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::books::Books;
+use crate::fault::{FaultOutcome, Recovery, SlowReading, Timeline};
 use crate::interval::Counters;
 
 /// One side's cost over the measured window.
@@ -97,6 +98,16 @@ pub struct TrialSummary {
     pub generator_delay_p99_ns: Option<u64>,
     /// Intervals a worker should have sent and did not.
     pub interval_gaps: u64,
+    /// What broke, in the plan's order, and how it was noticed.
+    pub faults: Vec<FaultOutcome>,
+    /// What came back; `None` where nothing was to break.
+    pub recovery: Option<Recovery>,
+    /// The course of the trial; `None` where nothing was to break.
+    pub timeline: Option<Timeline>,
+    /// What sessions that were slow on purpose cost; the rest of this summary is about the others.
+    pub slow: Option<SlowReading>,
+    /// Added by the proxy that makes faults, 99th percentile each way, in nanoseconds; `None` without one.
+    pub proxy_delay_p99_ns: Option<u64>,
     /// The trial was ended before its time (a signal, or a worker or server that died).
     pub partial: bool,
 }

@@ -37,6 +37,9 @@ pub enum Axis {
     PayloadBytes,
     /// `workload.rate = ["1/s", "10/s"]`
     RatePerSecond,
+    /// Settings that are not numbers: lists of fault kinds, heartbeats, policies. Every combination is a point, named by
+    /// [`Cell::condition`]; its value is its place in the plan.
+    Condition,
 }
 
 /// A transport over a carrier.
@@ -57,6 +60,9 @@ pub struct Cell {
     pub variant: Variant,
     /// The swept value, in the unit of the plan's axis.
     pub point: Option<f64>,
+    /// The settings that are not numbers and vary in this plan: `fin, heartbeat 2s + 2s`. Empty when none do.
+    #[serde(default)]
+    pub condition: String,
     /// How many connections, how they arrive, for how long.
     pub load: Load,
     /// What they do.
@@ -67,6 +73,244 @@ pub struct Cell {
     pub target: TargetPlan,
     /// Deadlines of the load generator's steps.
     pub deadlines: Deadlines,
+    /// How both sides find out that the other is gone.
+    #[serde(default)]
+    pub heartbeat: Option<Heartbeat>,
+    /// What the kernel does to find out, on both sides.
+    #[serde(default)]
+    pub tcp: TcpOptions,
+    /// What a session does that was cut off.
+    #[serde(default)]
+    pub reconnect: Reconnect,
+    /// What breaks, in the order of the file.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// Sessions that do not keep up.
+    #[serde(default)]
+    pub slow_readers: Option<SlowReaders>,
+}
+
+/// A heartbeat: the same promise for every transport, kept in the way each has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// After this long without a word, one is asked for or given.
+    pub every: Duration,
+    /// After this long without an answer, or without the word that was due, the other side is dead.
+    pub timeout: Duration,
+}
+
+/// What the kernel does to find out that a peer is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TcpOptions {
+    /// Keepalive probes on idle connections; off unless given.
+    pub keepalive: Option<Keepalive>,
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482).
+    pub user_timeout: Option<Duration>,
+}
+
+/// TCP keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keepalive {
+    /// Idle time before the first probe.
+    pub idle: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes after which the connection is dead.
+    pub probes: u32,
+}
+
+/// What a session does that was cut off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reconnect {
+    /// When it tries again.
+    pub policy: ReconnectPolicy,
+    /// It says what it has seen, so that the server can give what it missed.
+    pub resume: bool,
+}
+
+/// When a session tries again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReconnectPolicy {
+    /// Never.
+    #[default]
+    None,
+    /// As the transport's own standard has it, if it says anything.
+    Native,
+    /// Always after the same time.
+    Fixed {
+        /// That time.
+        delay: Duration,
+    },
+    /// After a time that doubles with each failure.
+    Exponential {
+        /// The first.
+        base: Duration,
+        /// The longest.
+        max: Duration,
+        /// What chance does to it.
+        jitter: Jitter,
+    },
+}
+
+/// How chance spreads waiting times, so that those who were cut off together do not come back together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Jitter {
+    /// Not at all.
+    None,
+    /// Anything from zero to the whole time.
+    #[default]
+    Full,
+    /// Half of the time, and anything up to the other half.
+    Equal,
+    /// Anything from the base to three times the last wait.
+    Decorrelated,
+}
+
+/// Something that breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// When, counted from the start of the measured window.
+    pub at: Duration,
+    /// What.
+    pub kind: FaultKind,
+    /// For how long; `None`: to the end of the trial.
+    pub lasts: Option<Duration>,
+    /// On which share of the connections, from 0 to 1.
+    pub share: f64,
+}
+
+/// Kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// Both sides see an orderly end of the TCP connection.
+    Fin,
+    /// Both sides see a reset.
+    Rst,
+    /// Nothing passes any more in either direction; kernels still acknowledge.
+    Freeze,
+    /// The server's side is reset; the client is told nothing.
+    HalfOpen,
+    /// Bytes are held back, each way.
+    Delay {
+        /// That long.
+        delay: Duration,
+        /// And up to this much longer, by chance.
+        jitter: Duration,
+    },
+    /// No more bytes a second pass to the client, on each connection.
+    Bandwidth {
+        /// That many.
+        bytes_per_second: u64,
+    },
+    /// Bytes to the client pass one by one.
+    SlowDrip {
+        /// One in this time.
+        every: Duration,
+    },
+    /// Bytes to the client are changed by chance.
+    Corrupt {
+        /// Chance of each byte, from 0 to 1.
+        chance: f64,
+    },
+    /// The server process is killed; after the fault's length a new one takes its port.
+    Crash,
+    /// The server process is stopped, and continued after the fault's length; its kernel still acknowledges.
+    Stop,
+    /// The server process ends in good order; after the fault's length a new one takes its port.
+    Restart,
+    /// The server takes no new connections: they are refused.
+    Refuse,
+    /// The kernel drops every packet, both ways: nothing is acknowledged.
+    Blackhole,
+    /// The kernel drops packets by chance, both ways.
+    Loss {
+        /// Chance of each packet, from 0 to 1.
+        chance: f64,
+    },
+    /// The network link goes down.
+    LinkDown,
+}
+
+/// By what means a fault is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultMeans {
+    /// A proxy between generator and server; no right is needed.
+    Proxy,
+    /// The server's own process.
+    Process,
+    /// The kernel, in a network namespace of the run's own: needs root.
+    Kernel,
+}
+
+impl FaultKind {
+    /// The word in scenario files and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FaultKind::Fin => "fin",
+            FaultKind::Rst => "rst",
+            FaultKind::Freeze => "freeze",
+            FaultKind::HalfOpen => "half-open",
+            FaultKind::Delay { .. } => "delay",
+            FaultKind::Bandwidth { .. } => "bandwidth",
+            FaultKind::SlowDrip { .. } => "slow-drip",
+            FaultKind::Corrupt { .. } => "corrupt",
+            FaultKind::Crash => "crash",
+            FaultKind::Stop => "stop",
+            FaultKind::Restart => "restart",
+            FaultKind::Refuse => "refuse",
+            FaultKind::Blackhole => "blackhole",
+            FaultKind::Loss { .. } => "loss",
+            FaultKind::LinkDown => "link-down",
+        }
+    }
+
+    /// By what means it is made.
+    pub fn means(self) -> FaultMeans {
+        match self {
+            FaultKind::Fin
+            | FaultKind::Rst
+            | FaultKind::Freeze
+            | FaultKind::HalfOpen
+            | FaultKind::Delay { .. }
+            | FaultKind::Bandwidth { .. }
+            | FaultKind::SlowDrip { .. }
+            | FaultKind::Corrupt { .. } => FaultMeans::Proxy,
+            FaultKind::Crash | FaultKind::Stop | FaultKind::Restart | FaultKind::Refuse => {
+                FaultMeans::Process
+            }
+            FaultKind::Blackhole | FaultKind::Loss { .. } | FaultKind::LinkDown => FaultMeans::Kernel,
+        }
+    }
+
+    /// Whether a side can notice it as the death of its peer, so that its detection is measured.
+    pub fn is_a_death(self) -> bool {
+        !matches!(
+            self,
+            FaultKind::Delay { .. }
+                | FaultKind::Bandwidth { .. }
+                | FaultKind::SlowDrip { .. }
+                | FaultKind::Corrupt { .. }
+                | FaultKind::Refuse
+                | FaultKind::Loss { .. }
+        )
+    }
+
+    /// Whether the server that would notice is the one that died.
+    pub fn takes_the_server(self) -> bool {
+        matches!(self, FaultKind::Crash | FaultKind::Stop | FaultKind::Restart)
+    }
+}
+
+/// Sessions that do not keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowReaders {
+    /// Share of the sessions, from 0 to 1.
+    pub share: f64,
+    /// Messages they take in a second; `None`: none at all.
+    pub rate: Option<Rate>,
 }
 
 /// How many connections, how they arrive, for how long.
@@ -184,6 +428,12 @@ pub struct ServerSetup {
     pub outbox_messages: u32,
     /// What happens when they are more.
     pub when_full: WhenFull,
+    /// Published messages that it keeps for those who come back; none: it cannot resume.
+    #[serde(default)]
+    pub history_messages: u32,
+    /// The reconnection time that it tells event streams (their `retry` field).
+    #[serde(default)]
+    pub retry: Option<Duration>,
 }
 
 /// What the server does with a message for a session whose outbox is full.
@@ -391,6 +641,12 @@ mod tests {
                 carrier: "b".to_owned(),
             },
             point: None,
+            condition: String::new(),
+            heartbeat: None,
+            tcp: TcpOptions::default(),
+            reconnect: Reconnect::default(),
+            faults: Vec::new(),
+            slow_readers: None,
             load: load(Arrival::Over(Duration::from_secs(5)), 10),
             workload: Workload::Connect {
                 rate: Rate {
@@ -402,6 +658,8 @@ mod tests {
                 threads: None,
                 outbox_messages: 1,
                 when_full: WhenFull::Disconnect,
+                history_messages: 0,
+                retry: None,
             },
             target: TargetPlan::Embedded,
             deadlines: Deadlines {

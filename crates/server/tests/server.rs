@@ -71,6 +71,8 @@ fn target(address: SocketAddr) -> Target {
         open_deadline: DEADLINE,
         usual_message_bytes: 1024,
         max_message_bytes: 1 << 20,
+        resume: None,
+        tcp: Default::default(),
         in_process: None,
     }
 }
@@ -202,6 +204,7 @@ fn publication(rate: u64, count: u64, payload_bytes: u32) -> Publish {
         },
         kind: Kind::Text,
         payload_bytes,
+        from: 0,
         measured: start..end,
     }
 }

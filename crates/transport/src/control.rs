@@ -4,6 +4,7 @@
 //! `GET /stats` reads the server's own counts.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use hyper::StatusCode;
@@ -22,6 +23,10 @@ pub const STATS_PATH: &str = "/stats";
 pub const PUBLISH_PATH: &str = "/control/publish";
 /// Path that ends it.
 pub const STOP_PATH: &str = "/control/stop";
+/// Path of the disconnect log: a JSON list of [`Disconnect`].
+pub const DISCONNECTS_PATH: &str = "/control/disconnects";
+/// Path that opens or closes the door to new connections: takes an [`Accept`].
+pub const ACCEPT_PATH: &str = "/control/accept";
 /// What the server prints on stdout, followed by its address, once it takes connections.
 pub const READY: &str = "pushmark server ready on ";
 /// What follows, before the address of its control listener, when it was asked to have one.
@@ -41,6 +46,32 @@ pub struct Publish {
     pub payload_bytes: u32,
     /// Messages intended in this window are counted apart.
     pub measured: Range<Nanos>,
+    /// Number of the first message to publish: another process, which is gone, has published those before it. What
+    /// is due by now is published at once.
+    #[serde(default)]
+    pub from: u64,
+}
+
+/// One line of the server's disconnect log: when it found that a client was gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disconnect {
+    /// The client's address on the connection that the session was opened on.
+    pub peer: SocketAddr,
+    /// When something last came from it, or it acknowledged something as far as the server knows: the last good receive.
+    pub last_heard: Nanos,
+    /// When the server acted on it: the session's end, or, where a transport's sessions outlive their connection, the
+    /// end of the connection on which an answer was waited for.
+    pub at: Nanos,
+    /// What told it.
+    pub reason: CloseReason,
+}
+
+/// Whether new connections are taken. Those that are open are not touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accept {
+    /// False: the port is closed, connects are refused.
+    pub accept: bool,
 }
 
 /// The end of a publication.
@@ -79,6 +110,8 @@ pub struct ServerStats {
     pub dropped: u64,
     /// Messages still waiting in an outbox when its session ended.
     pub undelivered: u64,
+    /// Messages given again to clients that came back and said what they had seen.
+    pub replayed: u64,
     /// Messages from clients.
     pub received: u64,
     /// This connection's write − publish, in nanoseconds, over the messages of the running or last publication that were
@@ -113,6 +146,7 @@ impl ServerStats {
         self.written += other.written;
         self.dropped += other.dropped;
         self.undelivered += other.undelivered;
+        self.replayed += other.replayed;
         self.received += other.received;
         self.fanout_delay.merge(&other.fanout_delay);
         self.cpu_user_ns += other.cpu_user_ns;
@@ -174,6 +208,25 @@ impl ControlClient {
         parse(&answer)
     }
 
+    /// Reads the disconnect log.
+    ///
+    /// # Errors
+    /// As [`ControlClient::stats`].
+    pub async fn disconnects(&mut self) -> Result<Vec<Disconnect>, TransportError> {
+        let answer = self.ask("GET", DISCONNECTS_PATH, Vec::new()).await?;
+        parse(&answer)
+    }
+
+    /// Opens or closes the door to new connections; returns once it is so.
+    ///
+    /// # Errors
+    /// As [`ControlClient::publish`].
+    pub async fn accept(&mut self, accept: bool) -> Result<(), TransportError> {
+        let body = serde_json::to_vec(&Accept { accept })
+            .map_err(|e| TransportError::new(Step::Send, ErrorClass::Other, e))?;
+        self.ask("POST", ACCEPT_PATH, body).await.map(drop)
+    }
+
     async fn ask(&mut self, method: &str, path: &str, body: Vec<u8>) -> Result<Vec<u8>, TransportError> {
         let headers = "content-type: application/json\r\n";
         let request = (method, path, headers, &body[..]);
@@ -195,12 +248,12 @@ impl ControlClient {
     }
 }
 
-fn parse(answer: &[u8]) -> Result<ServerStats, TransportError> {
+fn parse<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, TransportError> {
     serde_json::from_slice(answer).map_err(|e| {
         TransportError::new(
             Step::Receive,
             ErrorClass::Protocol,
-            format_args!("{STATS_PATH} is not what it should be: {e}"),
+            format_args!("the server's answer is not what it should be: {e}"),
         )
     })
 }

@@ -41,6 +41,8 @@ pub enum ErrorClass {
     TooLarge,
     /// The session is closed.
     Closed,
+    /// Nothing was heard from the peer within the heartbeat's deadline.
+    Heartbeat,
     /// Anything else.
     Other,
 }
@@ -70,6 +72,7 @@ impl fmt::Display for ErrorClass {
             ErrorClass::Protocol => f.write_str("protocol"),
             ErrorClass::TooLarge => f.write_str("too-large"),
             ErrorClass::Closed => f.write_str("closed"),
+            ErrorClass::Heartbeat => f.write_str("heartbeat"),
             ErrorClass::Other => f.write_str("other"),
         }
     }

@@ -47,6 +47,27 @@ pub enum CloseReason {
     SlowReader,
     /// The client did not come back for its messages.
     Idle,
+    /// The client did not answer, or was not heard of, within the heartbeat's deadline.
+    Heartbeat,
+    /// The kernel gave the connection up: what was sent stayed unacknowledged, or keepalive probes did.
+    TimedOut,
+}
+
+impl CloseReason {
+    /// The word in files and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CloseReason::Client => "client",
+            CloseReason::Server => "server",
+            CloseReason::EndedEarly => "ended-early",
+            CloseReason::Reset => "reset",
+            CloseReason::Protocol => "protocol",
+            CloseReason::SlowReader => "slow-reader",
+            CloseReason::Idle => "idle",
+            CloseReason::Heartbeat => "heartbeat",
+            CloseReason::TimedOut => "timed-out",
+        }
+    }
 }
 
 /// Ends a connection at once, from anywhere: the way out when a peer does not read and an orderly end cannot be written.

@@ -1,6 +1,7 @@
 //! The registry: one row for each transport. The only list of them anywhere.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -9,7 +10,7 @@ use crate::host::{ConnectionKill, Host};
 use crate::long_poll::{LongPollConnector, LongPollServer};
 use crate::message::Message;
 use crate::null::NullConnector;
-use crate::seam::{Connector, ServerHalf, ServerRequest, ServerResponse};
+use crate::seam::{Connector, Native, ServerHalf, ServerRequest, ServerResponse};
 use crate::sse::{SseConnector, SseServer};
 use crate::takeover::Opening;
 use crate::ws::{WsConnector, WsServer};
@@ -33,6 +34,8 @@ pub struct Row {
     /// A client can say that it ends a session. Otherwise all it can do is close the connection, which the server cannot
     /// tell from a crash and counts as ended early.
     pub orderly_close: bool,
+    /// What its standard says about a connection that ends.
+    pub native: Native,
     /// Resident memory of one idle session at the client and at the server, in bytes, as measured over 9,500 of them. The
     /// kernel's socket memory is not in it.
     pub resident_bytes: (u64, u64),
@@ -116,13 +119,13 @@ macro_rules! registry {
 }
 
 registry! {
-    Row { name: "ws", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 1, orderly_close: true, resident_bytes: (6 << 10, 6 << 10) },
+    Row { name: "ws", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 1, orderly_close: true, native: Native::Nothing, resident_bytes: (6 << 10, 6 << 10) },
         WsConnector, [WsServer];
-    Row { name: "sse", carriers: &[H1], in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false, resident_bytes: (3 << 10, 4 << 10) },
+    Row { name: "sse", carriers: &[H1], in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false, native: Native::EventSource { retry: Duration::from_secs(3) }, resident_bytes: (3 << 10, 4 << 10) },
         SseConnector, [SseServer];
-    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true, resident_bytes: (5 << 10, 18 << 10) },
+    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true, native: Native::AskAgain { pause: Duration::from_secs(1) }, resident_bytes: (5 << 10, 18 << 10) },
         LongPollConnector, [LongPollServer];
-    Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true, resident_bytes: (0, 0) },
+    Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true, native: Native::Nothing, resident_bytes: (0, 0) },
         NullConnector, [];
 }
 

@@ -38,8 +38,39 @@ pub struct Target {
     pub usual_message_bytes: usize,
     /// A message larger than this ends the session with an error of its own class.
     pub max_message_bytes: usize,
+    /// Where the session goes on, as [`Rx::resume_token`] of an earlier one gave it; `None` for a new start.
+    pub resume: Option<String>,
+    /// What the kernel does to find out that the peer is gone.
+    pub tcp: TcpOptions,
     /// Which in-process peer a transport without sockets talks to; see [`crate::null`].
     pub in_process: Option<crate::null::Peer>,
+}
+
+/// What the kernel does to find out that a peer is gone, on the connections of one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Keepalive: idle time before the first probe, time between probes, unanswered probes that end the connection.
+    pub keepalive: Option<(Duration, Duration, u32)>,
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, RFC 5482).
+    pub user_timeout: Option<Duration>,
+}
+
+/// What a transport's own standard says about a connection that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Native {
+    /// It comes back after a time that the server may set, and says what it has seen; an answer other than a stream ends
+    /// it for good (WHATWG HTML, section 9.2, server-sent events).
+    EventSource {
+        /// The time until the server sets another.
+        retry: Duration,
+    },
+    /// There is no such thing: whoever used it has to.
+    Nothing,
+    /// There is no standard; a client that asks again and again asks again, after a failed attempt only in a while.
+    AskAgain {
+        /// That while.
+        pause: Duration,
+    },
 }
 
 /// When the steps of a connect happened.
@@ -107,6 +138,31 @@ pub trait Rx {
     /// # Errors
     /// When the session ended otherwise.
     fn recv<I: Inbox>(&mut self, inbox: &mut I) -> impl Future<Output = Result<usize, TransportError>>;
+
+    /// When anything last came from the peer: messages, answers, heartbeats, comments. Zero before the first word.
+    fn last_heard(&self) -> Nanos {
+        Nanos::default()
+    }
+
+    /// Asks the peer for a sign of life, where the transport has a way to: its answer moves [`Rx::last_heard`] and is no
+    /// message. Where it has none, nothing is sent: the peer's own heartbeat is all there is.
+    ///
+    /// # Errors
+    /// The session is gone.
+    fn probe(&mut self) -> impl Future<Output = Result<(), TransportError>> {
+        std::future::ready(Ok(()))
+    }
+
+    /// What [`Target::resume`] is to be for a session that goes on where this one ended, when the message of number `seen` was
+    /// the last one it got in order; `None` for a new start.
+    fn resume_token(&self, seen: Option<u64>) -> Option<String> {
+        seen.map(|n| (n + 1).to_string())
+    }
+
+    /// How long the peer has asked its clients to wait before they come back, if it has.
+    fn retry(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// When a read of the socket brought bytes.

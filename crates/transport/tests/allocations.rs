@@ -162,6 +162,8 @@ fn receive<C: Connector>(connector: C, address: SocketAddr, kernel_stamps: bool)
         open_deadline: long,
         usual_message_bytes: PAYLOAD_BYTES,
         max_message_bytes: 1 << 16,
+        resume: None,
+        tcp: Default::default(),
         in_process: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

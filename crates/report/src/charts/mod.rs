@@ -74,6 +74,7 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
     if comparison.is_sweep() {
         let title = match comparison.axis {
             Some(pushmark_results::plan::Axis::PayloadBytes) => "Latency as messages grow",
+            Some(pushmark_results::plan::Axis::Condition) => "Latency by condition",
             Some(pushmark_results::plan::Axis::RatePerSecond) => "Latency as the rate grows",
             _ => "Latency as connections grow",
         };

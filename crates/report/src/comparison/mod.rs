@@ -268,6 +268,7 @@ pub fn axis_name(axis: Option<Axis>) -> &'static str {
         Some(Axis::Connections) => "connections",
         Some(Axis::PayloadBytes) => "payload",
         Some(Axis::RatePerSecond) => "rate",
+        Some(Axis::Condition) => "condition",
         None => "",
     }
 }
@@ -288,6 +289,7 @@ pub fn point_names(axis: Option<Axis>, value: f64) -> (String, String) {
             };
             (short.clone(), format!("{short} a message"))
         }
+        Some(Axis::Condition) => (number.clone(), number),
         Some(Axis::RatePerSecond) => (format!("{number}/s"), format!("{number} messages/s")),
         Some(Axis::Connections) => (number.clone(), format!("{number} connections")),
         None => (number.clone(), number),

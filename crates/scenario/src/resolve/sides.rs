@@ -40,6 +40,8 @@ pub(super) fn sides(findings: &mut Findings, file: &ScenarioFile, allow_remote: 
         threads: None,
         outbox_messages: DEFAULT_OUTBOX_MESSAGES,
         when_full: WhenFull::DropOldest,
+        history_messages: 0,
+        retry: None,
     };
     if let Some(section) = file.server.as_ref().map(|section| &section.get_ref().0) {
         server.threads = findings.count_u32(&section.threads, "server.threads", 1..=MOST_THREADS);

@@ -58,7 +58,7 @@ pub(super) fn cells(
         for payload_bytes in &workload.payloads_bytes.values {
             for rate in &workload.rates.values {
                 let (point, suffix) = match axis {
-                    None => (None, String::new()),
+                    None | Some(Axis::Condition) => (None, String::new()),
                     Some(Axis::Connections) => (Some(f64::from(*connections)), format!("-c{connections}")),
                     Some(Axis::PayloadBytes) => {
                         (Some(f64::from(*payload_bytes)), format!("-p{payload_bytes}"))
@@ -76,6 +76,12 @@ pub(super) fn cells(
                     server: sides.server.clone(),
                     target: sides.target.clone(),
                     deadlines: sides.deadlines,
+                    condition: String::new(),
+                    heartbeat: None,
+                    tcp: Default::default(),
+                    reconnect: Default::default(),
+                    faults: Vec::new(),
+                    slow_readers: None,
                 }));
             }
         }

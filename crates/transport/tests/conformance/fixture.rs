@@ -125,6 +125,8 @@ pub(crate) fn target(address: SocketAddr) -> Target {
         open_deadline: Duration::from_secs(20),
         usual_message_bytes: 1024,
         max_message_bytes: 1 << 20,
+        resume: None,
+        tcp: Default::default(),
         in_process: None,
     }
 }
