@@ -18,6 +18,7 @@ pub(crate) fn cuts(plan: &Plan) -> Vec<(&'static str, &'static str)> {
         .cells
         .iter()
         .any(|cell| matches!(cell.workload, Workload::Connect { .. }));
+    let breaks = plan.cells.iter().any(|cell| !cell.faults.is_empty());
     let cuts = [
         (
             // The arrival of a `connect` workload is its rate.
@@ -25,7 +26,11 @@ pub(crate) fn cuts(plan: &Plan) -> Vec<(&'static str, &'static str)> {
             ("arrival", r#"{ over = "1s" }"#),
         ),
         (over(LONGEST_WARMUP, |load| load.warmup), ("warmup", r#""500ms""#)),
-        (over(LONGEST_MEASURE, |load| load.measure), ("measure", r#""2s""#)),
+        (
+            // What breaks has its times, which a shorter window would not hold.
+            !breaks && over(LONGEST_MEASURE, |load| load.measure),
+            ("measure", r#""2s""#),
+        ),
         (over(LONGEST_DRAIN, |load| load.drain), ("drain", r#""2s""#)),
         (plan.repeats > 1, ("repeats", "1")),
     ];

@@ -60,6 +60,22 @@ pub(crate) struct ScenarioFile {
     /// How long the steps of the load generator may take.
     #[schemars(with = "DeadlinesSection", default)]
     pub(crate) deadlines: Option<Spanned<Table<DeadlinesSection>>>,
+    /// How both sides find out that the other is gone. Left out: no heartbeats.
+    #[schemars(with = "HeartbeatSection", default)]
+    pub(crate) heartbeat: Option<Spanned<Table<HeartbeatSection>>>,
+    /// What the kernel does to find out, on both sides.
+    #[schemars(with = "TcpSection", default)]
+    pub(crate) tcp: Option<Spanned<Table<TcpSection>>>,
+    /// What a session does that was cut off. Left out: nothing.
+    #[schemars(with = "ReconnectSection", default)]
+    pub(crate) reconnect: Option<Spanned<Table<ReconnectSection>>>,
+    /// What breaks.
+    #[schemars(with = "Vec<FaultSection>", default)]
+    pub(crate) fault: Option<Spanned<Vec<Spanned<Table<FaultSection>>>>>,
+    /// Sessions that do not keep up on purpose.
+    #[serde(rename = "slow-readers")]
+    #[schemars(with = "SlowReadersSection", default)]
+    pub(crate) slow_readers: Option<Spanned<Table<SlowReadersSection>>>,
     /// Thresholds. A missed one fails the run.
     #[schemars(with = "schema::ExpectTable", default)]
     pub(crate) expect: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Given>>>>,
@@ -192,8 +208,115 @@ pub(crate) struct ServerSection {
     pub(crate) outbox: Field,
     /// What happens to a message for a session whose outbox is full.
     #[serde(rename = "when-full")]
-    #[schemars(with = "schema::WhenFullWord", default, extend("default" = "drop-oldest"))]
+    #[schemars(with = "schema::OneOrList<schema::WhenFullWord>", default, extend("default" = "drop-oldest"))]
     pub(crate) when_full: Field,
+    /// Published messages that it keeps for those who come back. Left out or 0: none, nothing can be resumed.
+    #[schemars(with = "schema::CountValue", default, extend("default" = 0))]
+    pub(crate) history: Field,
+    /// The time after which it asks event streams to come back.
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) retry: Field,
+}
+
+/// A heartbeat: the same promise for every transport, kept in the way each has.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HeartbeatSection {
+    /// After this long without a word, one is asked for or given; "off" for none. A list compares.
+    #[schemars(with = "schema::OneOrList<schema::DurationOrOff>")]
+    pub(crate) every: Field,
+    /// After this long without an answer, the other side is dead.
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) timeout: Field,
+}
+
+/// What the kernel does to find out that a peer is gone.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TcpSection {
+    /// Idle time before the first keepalive probe. Left out: no keepalive.
+    #[serde(rename = "keepalive-idle")]
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) keepalive_idle: Field,
+    /// Time between keepalive probes.
+    #[serde(rename = "keepalive-interval")]
+    #[schemars(with = "schema::DurationText", default, extend("default" = "5s"))]
+    pub(crate) keepalive_interval: Field,
+    /// Unanswered keepalive probes after which the connection is dead.
+    #[serde(rename = "keepalive-probes")]
+    #[schemars(with = "schema::CountValue", default, extend("default" = 3))]
+    pub(crate) keepalive_probes: Field,
+    /// How long sent data may stay unacknowledged (TCP_USER_TIMEOUT).
+    #[serde(rename = "user-timeout")]
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) user_timeout: Field,
+}
+
+/// What a session does that was cut off.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReconnectSection {
+    /// When it tries again. A list compares.
+    #[schemars(with = "schema::OneOrList<schema::PolicyWord>")]
+    pub(crate) policy: Field,
+    /// The wait of `fixed`, the first one of `exponential`.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "1s"))]
+    pub(crate) delay: Field,
+    /// The longest wait of `exponential`.
+    #[schemars(with = "schema::DurationText", default, extend("default" = "30s"))]
+    pub(crate) max: Field,
+    /// What chance does to the waits of `exponential`. A list compares.
+    #[schemars(with = "schema::OneOrList<schema::JitterWord>", default, extend("default" = "full"))]
+    pub(crate) jitter: Field,
+    /// It says what it has seen, so that a server with a history can give what it missed. A list compares. Left out: as
+    /// the policy has it; `native` does where the transport's standard does.
+    #[schemars(with = "schema::OneOrList<bool>", default)]
+    pub(crate) resume: Field,
+}
+
+/// Something that breaks.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FaultSection {
+    /// When, counted from the start of the measured window.
+    #[schemars(with = "schema::DurationText")]
+    pub(crate) at: Field,
+    /// What. A list compares.
+    #[schemars(with = "schema::OneOrList<schema::FaultWord>")]
+    pub(crate) kind: Field,
+    /// For how long. Left out: to the end of the trial.
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) lasts: Field,
+    /// On which share of the connections; less than all only for faults that a proxy makes.
+    #[schemars(with = "schema::ShareValue", default, extend("default" = "all"))]
+    pub(crate) share: Field,
+    /// How long `delay` holds bytes back, each way.
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) delay: Field,
+    /// Up to how much longer `delay` holds them back by chance.
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) jitter: Field,
+    /// Bytes a second that `bandwidth` lets pass on each connection: "64 KiB".
+    #[schemars(with = "schema::SizeText", default)]
+    pub(crate) bandwidth: Field,
+    /// The time in which `slow-drip` lets one byte pass.
+    #[schemars(with = "schema::DurationText", default)]
+    pub(crate) every: Field,
+    /// Chance of each packet to be lost (`loss`) or of each byte to be changed (`corrupt`).
+    #[schemars(with = "f64", default)]
+    pub(crate) chance: Field,
+}
+
+/// Sessions that do not keep up on purpose.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SlowReadersSection {
+    /// Which share of the sessions.
+    #[schemars(with = "schema::ShareValue")]
+    pub(crate) share: Field,
+    /// Messages that they read in a time. Left out: they read nothing at all.
+    #[schemars(with = "schema::RateText", default)]
+    pub(crate) rate: Field,
 }
 
 /// A server that already runs.

@@ -44,6 +44,11 @@ pub(crate) fn home_of(key: &str) -> Option<&'static str> {
         ("server", "ServerSection"),
         ("target", "TargetSection"),
         ("deadlines", "DeadlinesSection"),
+        ("heartbeat", "HeartbeatSection"),
+        ("tcp", "TcpSection"),
+        ("reconnect", "ReconnectSection"),
+        ("fault", "FaultSection"),
+        ("slow-readers", "SlowReadersSection"),
     ];
     let home = sections
         .into_iter()
@@ -141,6 +146,44 @@ described! {
         { "const": "drop-oldest", "description": "The oldest waiting message makes room." },
         { "const": "drop-newest", "description": "The new message is dropped." },
         { "const": "disconnect", "description": "The session is closed." }
+    ] }
+    /// A duration, or none.
+    DurationOrOff: {
+        "description": "A number and a unit, or \"off\".",
+        "type": "string",
+        "pattern": r"^( *[0-9]+(\.[0-9]+)? *(ns|us|µs|ms|s|m|h) *|off)$"
+    }
+    /// When a session tries again.
+    PolicyWord: { "oneOf": [
+        { "const": "none", "description": "Never." },
+        { "const": "native", "description": "As the transport's own standard has it, if it says anything." },
+        { "const": "fixed", "description": "Always after `delay`." },
+        { "const": "exponential", "description": "After a time that doubles with each failure, from `delay` to `max`, with `jitter`." }
+    ] }
+    /// What chance does to waiting times.
+    JitterWord: { "oneOf": [
+        { "const": "none", "description": "Nothing." },
+        { "const": "full", "description": "Anything from zero to the whole time." },
+        { "const": "equal", "description": "Half of the time, and anything up to the other half." },
+        { "const": "decorrelated", "description": "Anything from the first wait to three times the last one." }
+    ] }
+    /// What breaks.
+    FaultWord: { "oneOf": [
+        { "const": "fin", "description": "Both sides see an orderly end of the TCP connection." },
+        { "const": "rst", "description": "Both sides see a reset." },
+        { "const": "freeze", "description": "Nothing passes any more; kernels still acknowledge." },
+        { "const": "half-open", "description": "The server's side is reset; the client is told nothing." },
+        { "const": "delay", "description": "Bytes are held back for `delay` and up to `jitter`, each way." },
+        { "const": "bandwidth", "description": "No more than `bandwidth` a second passes to each client." },
+        { "const": "slow-drip", "description": "One byte in `every` passes to each client." },
+        { "const": "corrupt", "description": "Bytes to clients are changed with `chance`." },
+        { "const": "crash", "description": "The server process is killed; a new one takes its port after `lasts`." },
+        { "const": "stop", "description": "The server process is stopped for `lasts`; its kernel still acknowledges." },
+        { "const": "restart", "description": "The server ends in good order; a new one takes its port after `lasts`." },
+        { "const": "refuse", "description": "The server refuses new connections." },
+        { "const": "blackhole", "description": "No packet passes, nothing is acknowledged. Needs root." },
+        { "const": "loss", "description": "Packets are lost with `chance`. Needs root." },
+        { "const": "link-down", "description": "The network link goes down. Needs root." }
     ] }
     /// The thresholds.
     ExpectTable: {

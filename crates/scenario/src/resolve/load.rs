@@ -42,6 +42,11 @@ pub(super) struct LoadDraft {
 }
 
 impl LoadDraft {
+    /// Length of the measured window.
+    pub(super) fn measure(&self) -> Duration {
+        self.measure
+    }
+
     /// The load at one point of a sweep.
     pub(super) fn at(&self, connections: u32) -> Load {
         Load {

@@ -5,6 +5,7 @@ mod expect;
 mod load;
 mod sides;
 mod sweep;
+mod trouble;
 mod values;
 mod variants;
 mod workload;
@@ -55,9 +56,13 @@ pub(crate) fn plan(
     let load = load::load(&mut findings, file.load.as_ref(), kind);
     let workload = workload::workload(&mut findings, file.workload.as_ref(), kind, catalogue);
     let sides = sides::sides(&mut findings, &file, allow_remote);
+    let troubles = trouble::troubles(&mut findings, &file, &sides.target);
+    sweep::check_troubles(&mut findings, &file, kind, catalogue, load.as_ref(), &troubles);
     let expect = expect::expectations(&mut findings, file.expect.as_ref(), kind);
     let cells = match (&load, &workload) {
-        (Some(load), Some(workload)) => sweep::cells(&mut findings, &variants, load, workload, &sides),
+        (Some(load), Some(workload)) => {
+            sweep::cells(&mut findings, &variants, load, workload, &sides, &troubles)
+        }
         _ => None,
     };
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde_spanned::Spanned;
 
-use super::values::Findings;
+use super::values::{Findings, Swept};
 use crate::diagnose::{Problem, quoted};
 use crate::plan::{Deadlines, ServerSetup, TargetPlan, WhenFull};
 use crate::raw::{ScenarioFile, Table, TargetSection};
 
 const MOST_THREADS: u64 = 1_024;
 const LARGEST_OUTBOX_MESSAGES: u64 = 1_000_000;
+const LARGEST_HISTORY_MESSAGES: u64 = 1_000_000;
 const LONGEST_HOST_CHARS: usize = 253;
 
 const DEFAULT_OUTBOX_MESSAGES: u32 = 256;
@@ -30,12 +31,14 @@ const WHEN_FULL: &[(&str, WhenFull)] = &[
 /// What is the same in every cell.
 pub(super) struct Sides {
     pub(super) server: ServerSetup,
+    pub(super) when_full: Swept<WhenFull>,
     pub(super) target: TargetPlan,
     pub(super) deadlines: Deadlines,
 }
 
 /// Reads `[server]`, `[target]` and `[deadlines]`.
 pub(super) fn sides(findings: &mut Findings, file: &ScenarioFile, allow_remote: bool) -> Sides {
+    let mut when_full = Swept::one(WhenFull::DropOldest);
     let mut server = ServerSetup {
         threads: None,
         outbox_messages: DEFAULT_OUTBOX_MESSAGES,
@@ -47,12 +50,19 @@ pub(super) fn sides(findings: &mut Findings, file: &ScenarioFile, allow_remote: 
         server.threads = findings.count_u32(&section.threads, "server.threads", 1..=MOST_THREADS);
         let outbox = findings.count_u32(&section.outbox, "server.outbox", 1..=LARGEST_OUTBOX_MESSAGES);
         server.outbox_messages = outbox.unwrap_or(DEFAULT_OUTBOX_MESSAGES);
-        server.when_full = findings.word_or(
-            &section.when_full,
-            "server.when-full",
-            WHEN_FULL,
-            WhenFull::DropOldest,
-        );
+        if let Some(value) = &section.when_full {
+            let swept = findings.swept(value, "server.when-full", PartialEq::eq, |findings, value| {
+                let text = findings.text(value, "server.when-full", "a word in quotes", "\"drop-oldest\"")?;
+                findings.word(text, value.span(), "server.when-full", WHEN_FULL)
+            });
+            when_full = swept.unwrap_or(when_full);
+        }
+        let history = findings.count_u32(&section.history, "server.history", 0..=LARGEST_HISTORY_MESSAGES);
+        server.history_messages = history.unwrap_or(0);
+        server.retry = section
+            .retry
+            .as_ref()
+            .and_then(|value| findings.duration(value, "server.retry", Duration::ZERO, "0s is the least"));
     }
     let mut deadlines = DEFAULT_DEADLINES;
     if let Some(section) = file.deadlines.as_ref().map(|section| &section.get_ref().0) {
@@ -67,6 +77,7 @@ pub(super) fn sides(findings: &mut Findings, file: &ScenarioFile, allow_remote: 
     };
     Sides {
         server,
+        when_full,
         target,
         deadlines,
     }
