@@ -1,10 +1,13 @@
 //! What a coordinator and a worker process say to each other: JSON lines on stdin and stdout.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use crate::course::Course;
+use crate::recovery::Cut;
 use pushmark_measure::{Books, ConnectionEvent, Histogram, Interval, Nanos, Phase, Rate, Schedule};
-use pushmark_scenario::plan::{self, Deadlines, Workload};
+use pushmark_scenario::plan::{self, Deadlines, Heartbeat, Reconnect, SlowReaders, TcpOptions, Workload};
 use pushmark_transport::Kind;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +43,43 @@ pub struct Assignment {
     pub kernel_stamps: f64,
     /// When the ramp begins; intervals are counted from here.
     pub open_at: Nanos,
+    /// What may go wrong, and what to do about it.
+    #[serde(default)]
+    pub trouble: TroublePlan,
+}
+
+/// What may go wrong in a trial, as far as its sessions have to know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TroublePlan {
+    /// How sessions find out that the server is gone.
+    pub heartbeat: Option<Heartbeat>,
+    /// What the kernel does to find out.
+    pub tcp: TcpOptions,
+    /// What a session does that was cut off.
+    pub reconnect: Reconnect,
+    /// When the first fault is due, counted from the start of the measured window; `None`: nothing is to break.
+    pub first_fault: Option<std::time::Duration>,
+    /// Shares of the connections that faults are meant for; a session's part in them says which route it takes.
+    pub shares: Vec<f64>,
+    /// Where sessions go, by their part in the shares (see [`route`]); empty: all to the server.
+    pub routes: Vec<SocketAddr>,
+    /// Sessions that do not keep up.
+    pub slow_readers: Option<SlowReaders>,
+}
+
+impl TroublePlan {
+    /// Whether the course of the trial and its cuts are kept.
+    pub fn is_watched(&self) -> bool {
+        self.first_fault.is_some() || self.reconnect.policy != plan::ReconnectPolicy::None
+    }
+}
+
+/// Which route a session takes: a bit for each share that it is in.
+pub fn route(shares: &[f64], session: u32) -> usize {
+    let bits = shares.iter().enumerate();
+    bits.map(|(k, share)| usize::from(plan::is_in_share(*share, session)) << k)
+        .sum()
 }
 
 /// Later lines to a worker process.
@@ -136,6 +176,21 @@ pub struct Totals {
     pub sent_in_window: u64,
     /// Scheduled messages that were not sent because the transport had not taken an earlier one yet (echo).
     pub held_back: u64,
+    /// Ends of sessions that nobody had asked for.
+    pub cuts: Vec<Cut>,
+    /// Attempts to come back, by outcome.
+    pub reconnects: BTreeMap<String, u64>,
+    /// The course of the trial, where it is watched.
+    pub course: Course,
+    /// Latency of sessions never cut off, of messages intended before the first fault, in nanoseconds.
+    pub stayed_before: Histogram,
+    /// The same from the first fault on.
+    pub stayed_after: Histogram,
+    /// Sessions established, by their route.
+    pub established_by_route: BTreeMap<usize, u64>,
+    /// Sessions that were slow on purpose, which are in none of the other counts: how many, expected, delivered, and how many of
+    /// them the server disconnected.
+    pub slow: (u64, u64, u64, u64),
 }
 
 impl Totals {
@@ -158,6 +213,20 @@ impl Totals {
         self.own_send_delay.merge(&other.own_send_delay);
         self.sent_in_window += other.sent_in_window;
         self.held_back += other.held_back;
+        self.cuts.extend_from_slice(&other.cuts);
+        for (outcome, count) in &other.reconnects {
+            *self.reconnects.entry(outcome.clone()).or_default() += count;
+        }
+        self.course.merge(&other.course);
+        self.stayed_before.merge(&other.stayed_before);
+        self.stayed_after.merge(&other.stayed_after);
+        for (route, count) in &other.established_by_route {
+            *self.established_by_route.entry(*route).or_default() += count;
+        }
+        self.slow.0 += other.slow.0;
+        self.slow.1 += other.slow.1;
+        self.slow.2 += other.slow.2;
+        self.slow.3 += other.slow.3;
     }
 }
 

@@ -135,6 +135,7 @@ fn engine(sessions: u32, per_second: u64, window: Duration) -> Result<Engine, Ca
         },
         kernel_stamps: 0.0,
         open_at: clock::now(),
+        trouble: Default::default(),
     };
     let control = watch::Sender::new(Control::default());
     let (out, from) = sync_channel(64);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use pushmark_measure::Nanos;
-use pushmark_transport::control::{ControlClient, Publish, ServerStats};
+use pushmark_transport::control::{ControlClient, Disconnect, Publish, ServerStats};
 use pushmark_transport::{Target, TransportError};
 
 /// Control connections, one to each process of the server.
@@ -55,6 +55,29 @@ impl Controls {
             total.merge(&client.stop(at).await?);
         }
         Ok(total)
+    }
+
+    /// The disconnect logs of all processes.
+    ///
+    /// # Errors
+    /// As one process.
+    pub(crate) async fn disconnects(&mut self) -> Result<Vec<Disconnect>, TransportError> {
+        let mut all = Vec::new();
+        for client in &mut self.0 {
+            all.append(&mut client.disconnects().await?);
+        }
+        Ok(all)
+    }
+
+    /// Opens or closes the door of every process to new connections.
+    ///
+    /// # Errors
+    /// As one process.
+    pub(crate) async fn accept(&mut self, accept: bool) -> Result<(), TransportError> {
+        for client in &mut self.0 {
+            client.accept(accept).await?;
+        }
+        Ok(())
     }
 
     /// All their counts.

@@ -1,19 +1,27 @@
 //! The embedded server: the reference server as a process of its own, for the length of one trial.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use pushmark_scenario::plan::{ServerSetup, WhenFull};
+use pushmark_measure::{Nanos, clock};
+use pushmark_scenario::plan::{Cell, WhenFull};
 use pushmark_transport::control::{CONTROL, READY};
+use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
+
+use crate::faults::FaultError;
 
 /// How long a server may take until it listens.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it may take to end after it was asked to.
 const STOP_DEADLINE: Duration = Duration::from_secs(8);
+/// How often, and how many times, it is looked whether a process has taken a signal.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: u32 = 2_000;
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +34,36 @@ pub enum EmbeddedError {
     NotReady(String),
 }
 
+/// Where a server runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where it listens.
+    pub listen: IpAddr,
+    /// Where it listens for control.
+    pub control: IpAddr,
+    /// What its command is started by: `ip netns exec NAME`; empty to start it right here.
+    pub prefix: Vec<String>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        Self {
+            listen: loopback,
+            control: loopback,
+            prefix: Vec::new(),
+        }
+    }
+}
+
 /// A running server: one process, or several on one port when one cannot have as many descriptors as it needs.
 pub struct Embedded {
     processes: Vec<ServerProcess>,
+    program: PathBuf,
+    place: Place,
+    flags: Vec<String>,
+    address: SocketAddr,
+    count: u32,
 }
 
 /// A running server process. Dropped, it is killed.
@@ -47,26 +82,118 @@ pub fn default_threads() -> u32 {
 }
 
 impl Embedded {
-    /// Starts `program serve` on a free port of loopback, as `processes` processes on that one port, and waits until all listen.
+    /// Starts `program serve` at `place` as the cell wants it, as `processes` processes on one port, and waits until all listen.
     ///
     /// # Errors
     /// When one cannot be started, ends at once, or does not listen within ten seconds.
-    pub async fn start(program: &Path, setup: &ServerSetup, processes: u32) -> Result<Self, EmbeddedError> {
-        let mut started: Vec<ServerProcess> = Vec::new();
-        for _ in 0..processes.max(1) {
-            let listen = started
-                .first()
-                .map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address);
-            started.push(ServerProcess::start(program, setup, listen).await?);
+    pub async fn start(
+        program: &Path,
+        cell: &Cell,
+        place: Place,
+        processes: u32,
+    ) -> Result<Self, EmbeddedError> {
+        let mut server = Self {
+            processes: Vec::new(),
+            program: program.to_owned(),
+            address: SocketAddr::new(place.listen, 0),
+            place,
+            flags: flags(cell),
+            count: processes.max(1),
+        };
+        server.start_processes().await?;
+        Ok(server)
+    }
+
+    async fn start_processes(&mut self) -> Result<(), EmbeddedError> {
+        for _ in 0..self.count {
+            let process = ServerProcess::start(&self.program, &self.place, &self.flags, self.address).await?;
+            self.address = process.address;
+            self.processes.push(process);
         }
-        Ok(Self { processes: started })
+        Ok(())
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.processes
-            .first()
-            .map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |first| first.address)
+        self.address
+    }
+
+    /// Kills every process; returns when none is left.
+    ///
+    /// # Errors
+    /// When one cannot be killed.
+    pub async fn kill(&mut self) -> Result<(), FaultError> {
+        // All are hit before any is waited for.
+        for process in &mut self.processes {
+            process.child.start_kill().map_err(FaultError::of_server)?;
+        }
+        for mut process in self.processes.drain(..) {
+            process.child.wait().await.map_err(FaultError::of_server)?;
+        }
+        Ok(())
+    }
+
+    /// Ends every process in good order; returns when none is left.
+    ///
+    /// # Errors
+    /// When one does not end in time: it is then killed.
+    pub async fn shutdown(&mut self) -> Result<(), FaultError> {
+        for process in &mut self.processes {
+            drop(process.child.stdin.take());
+        }
+        for mut process in self.processes.drain(..) {
+            let ended = tokio::time::timeout(STOP_DEADLINE, process.child.wait()).await;
+            if ended.is_err() {
+                return Err(FaultError::Late {
+                    what: "the server's end in good order".to_owned(),
+                    after: STOP_DEADLINE,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the processes again on the same port; gives the instant when all listened.
+    ///
+    /// # Errors
+    /// As [`Embedded::start`].
+    pub async fn start_again(&mut self) -> Result<Nanos, FaultError> {
+        let started = self.start_processes().await;
+        started.map_err(|e| FaultError::NoEffect(e.to_string()))?;
+        Ok(clock::now())
+    }
+
+    /// Stops every process where it stands: its kernel still acknowledges. Gives the instant after which none runs.
+    ///
+    /// # Errors
+    /// When one cannot be stopped.
+    pub async fn pause(&mut self) -> Result<Nanos, FaultError> {
+        self.signal(Signal::STOP)?;
+        for process in &self.processes {
+            process.wait_until(|state| state == 'T').await?;
+        }
+        Ok(clock::now())
+    }
+
+    /// Lets every process that was stopped go on. Gives the instant after which all run.
+    ///
+    /// # Errors
+    /// When one cannot be continued.
+    pub async fn resume(&mut self) -> Result<Nanos, FaultError> {
+        self.signal(Signal::CONT)?;
+        for process in &self.processes {
+            process.wait_until(|state| state != 'T').await?;
+        }
+        Ok(clock::now())
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), FaultError> {
+        for process in &self.processes {
+            let id = process.child.id().and_then(|id| Pid::from_raw(id as i32));
+            let id = id.ok_or(FaultError::Gone("the server"))?;
+            rustix::process::kill_process(id, signal).map_err(|e| FaultError::of_server(e.into()))?;
+        }
+        Ok(())
     }
 
     /// Where each of its processes is controlled.
@@ -95,26 +222,63 @@ impl Embedded {
     }
 }
 
+/// The flags of `serve` that a cell's server is set up by.
+fn flags(cell: &Cell) -> Vec<String> {
+    let setup = &cell.server;
+    let when_full = match setup.when_full {
+        WhenFull::DropOldest => "drop-oldest",
+        WhenFull::DropNewest => "drop-newest",
+        WhenFull::Disconnect => "disconnect",
+    };
+    let mut flags = Vec::new();
+    let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
+    flag(
+        "--threads",
+        setup.threads.unwrap_or_else(default_threads).to_string(),
+    );
+    flag("--when-full", when_full.to_owned());
+    flag("--outbox", setup.outbox_messages.to_string());
+    if setup.history_messages > 0 {
+        flag("--history", setup.history_messages.to_string());
+    }
+    if let Some(retry) = setup.retry {
+        flag("--retry", ms(retry));
+    }
+    if let Some(heartbeat) = cell.heartbeat {
+        flag("--heartbeat-every", ms(heartbeat.every));
+        flag("--heartbeat-timeout", ms(heartbeat.timeout));
+    }
+    if let Some(k) = cell.tcp.keepalive {
+        flag(
+            "--keepalive",
+            format!("{}s,{}s,{}", k.idle.as_secs(), k.interval.as_secs(), k.probes),
+        );
+    }
+    if let Some(timeout) = cell.tcp.user_timeout {
+        flag("--user-timeout", ms(timeout));
+    }
+    flags
+}
+
+fn ms(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
 impl ServerProcess {
-    async fn start(program: &Path, setup: &ServerSetup, listen: SocketAddr) -> Result<Self, EmbeddedError> {
-        let when_full = match setup.when_full {
-            WhenFull::DropOldest => "drop-oldest",
-            WhenFull::DropNewest => "drop-newest",
-            WhenFull::Disconnect => "disconnect",
-        };
-        let threads = setup.threads.unwrap_or_else(default_threads).to_string();
-        let mut child = Command::new(program)
-            .args([
-                "serve",
-                "--listen",
-                &listen.to_string(),
-                "--control",
-                "127.0.0.1:0",
-                "--share-port",
-                "--exit-with-stdin",
-            ])
-            .args(["--threads", &threads, "--when-full", when_full])
-            .args(["--outbox", &setup.outbox_messages.to_string()])
+    async fn start(
+        program: &Path,
+        place: &Place,
+        flags: &[String],
+        listen: SocketAddr,
+    ) -> Result<Self, EmbeddedError> {
+        let mut words = place.prefix.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or(program.as_os_str()));
+        let mut child = command
+            .args(words)
+            .args(["serve", "--listen", &listen.to_string()])
+            .args(["--control", &SocketAddr::new(place.control, 0).to_string()])
+            .args(["--share-port", "--exit-with-stdin"])
+            .args(flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -139,5 +303,21 @@ impl ServerProcess {
             address,
             control,
         })
+    }
+
+    /// Waits until the kernel says that the process is in a state that is wanted.
+    async fn wait_until(&self, wanted: impl Fn(char) -> bool) -> Result<(), FaultError> {
+        let gone = || FaultError::Gone("the server");
+        let id = self.child.id().ok_or_else(gone)? as i32;
+        for _ in 0..LOOKS {
+            let stat = procfs::process::Process::new(id).and_then(|process| process.stat());
+            if wanted(stat.map_err(|_| gone())?.state) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(FaultError::NoEffect(
+            "the server's process does not take its signals".to_owned(),
+        ))
     }
 }

@@ -8,12 +8,15 @@
 pub mod assignment;
 pub mod calibrate;
 mod controls;
+mod course;
 pub mod embedded;
 pub mod machine;
 pub mod merge;
+mod outcome;
 pub mod preflight;
 pub mod pressure;
 pub mod process;
+pub mod recovery;
 pub mod run;
 mod session;
 mod summary;

@@ -1,105 +1,23 @@
-//! One session, from its connect to its close, and what it has seen and sent.
+//! One session, from its connect to its close, over every cut and every coming back.
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
+mod sending;
+mod state;
+
+use std::future::pending;
 use std::pin::pin;
 use std::rc::Rc;
 
-use pushmark_measure::{Arrival, EventKind, Metric, Nanos, Sample, SequenceTracker, clock};
-use pushmark_scenario::plan::{Messages, Workload};
+use pushmark_measure::{EventKind, Nanos, clock};
+use pushmark_scenario::plan::{Heartbeat, ReconnectPolicy, SlowReaders, Workload, is_in_share};
 use pushmark_transport::seam::{Connected, Connector, Inbox, Received, Rx, Tx};
-use pushmark_transport::stamp::{Found, MAX_24_BIT, Template};
-use pushmark_transport::{Kind, Message, Stamp, TransportError};
+use pushmark_transport::stamp::MAX_24_BIT;
+use pushmark_transport::{ErrorClass, Kind, Step, TransportError};
 
-use crate::assignment::{kind, schedule};
+use crate::recovery::{Cut, Waits, reason_of};
 use crate::worker::Context;
-
-/// What is known of one session; outlives its task.
-pub(crate) struct SessionState {
-    pub(crate) index: u32,
-    pub(crate) tracker: RefCell<SequenceTracker>,
-    /// Messages of the measured window that were handed to the transport.
-    pub(crate) sent_measured: Cell<u64>,
-    /// Of those, handed over before the window ended.
-    pub(crate) sent_in_window: Cell<u64>,
-    /// The transport is taking a message right now.
-    pub(crate) sending: Cell<bool>,
-    pub(crate) established: Cell<bool>,
-    pub(crate) usable_at: Cell<Nanos>,
-    pub(crate) ended_at: Cell<Option<Nanos>>,
-}
-
-impl SessionState {
-    pub(crate) fn new(index: u32) -> Self {
-        Self {
-            index,
-            tracker: RefCell::default(),
-            sent_measured: Cell::new(0),
-            sent_in_window: Cell::new(0),
-            sending: Cell::new(false),
-            established: Cell::new(false),
-            usable_at: Cell::new(Nanos::MAX),
-            ended_at: Cell::new(None),
-        }
-    }
-}
-
-/// Takes deliveries of one session to the worker's recorder.
-struct Recording {
-    context: Rc<Context>,
-    state: Rc<SessionState>,
-    stream: u32,
-    usable: Nanos,
-    first_seen: bool,
-}
-
-impl Inbox for Recording {
-    #[inline]
-    fn deliver(&mut self, received: Received, _kind: Kind, payload: &[u8]) {
-        let mut recorder = self.context.recorder.borrow_mut();
-        let stamp = match Stamp::find(payload) {
-            Found::Stamp(stamp) if stamp.run == self.context.run && stamp.stream == self.stream => stamp,
-            Found::Damaged => {
-                self.context.corrupt.set(self.context.corrupt.get() + 1);
-                return;
-            }
-            Found::Stamp(_) | Found::None => {
-                recorder.counters.foreign += 1;
-                return;
-            }
-        };
-        if !self.first_seen {
-            self.first_seen = true;
-            recorder.record_connect(Metric::FirstMessageTime, received.at.since(self.usable));
-        }
-        let measured = recorder.window().contains(&stamp.intended);
-        match self.state.tracker.borrow_mut().arrive(stamp.sequence) {
-            Arrival::InOrder => {}
-            Arrival::Reordered => {
-                recorder.counters.reordered += 1;
-                self.context.count(measured, |c| c.reordered += 1);
-            }
-            Arrival::Duplicate => {
-                recorder.counters.duplicated += 1;
-                self.context.count(measured, |c| c.duplicated += 1);
-                return;
-            }
-        }
-        let sample = Sample {
-            intended: stamp.intended,
-            sent: stamp.sent,
-            received: received.at,
-            kernel: received.kernel,
-            payload_bytes: payload.len(),
-        };
-        if recorder.record(&sample) {
-            self.context.count(true, |c| {
-                c.payload_bytes += payload.len() as u64;
-                c.late += u64::from(received.at >= self.context.load_end.get());
-            });
-        }
-    }
-}
+use sending::send;
+use state::Recording;
+pub(crate) use state::SessionState;
 
 /// Opens session `state.index` at `open_at`, runs it to the worker's end, closes it.
 pub(crate) async fn run<C: Connector>(
@@ -110,17 +28,40 @@ pub(crate) async fn run<C: Connector>(
 ) {
     context.timer.until(open_at).await;
     // In a box of its own: connecting needs more room than the session that it leads to, and gives it back.
-    let connected = Box::pin(context.connect(&connector, state.index, true)).await;
-    let Some(Connected {
-        mut tx,
-        mut rx,
-        times,
-    }) = connected
-    else {
+    let Some(mut connected) = Box::pin(context.connect(&connector, state.index, true)).await else {
         return;
     };
     state.established.set(true);
-    state.usable_at.set(times.usable);
+    state.usable_at.set(connected.times.usable);
+    loop {
+        let Some((ended, token)) = serve(&context, &state, connected).await else {
+            return;
+        };
+        // In a box of its own: few sessions ever need the room.
+        match Box::pin(come_back(&context, &state, &connector, ended, token)).await {
+            Some(again) => connected = again,
+            None => return,
+        }
+    }
+}
+
+/// What a session that ended takes along: the token to go on with, and how long the server asked it to stay away.
+struct Token {
+    resume: Option<String>,
+    retry: Option<std::time::Duration>,
+}
+
+/// Serves a session until it ends; `None` when the worker has closed it.
+async fn serve<T: Tx, R: Rx>(
+    context: &Rc<Context>,
+    state: &Rc<SessionState>,
+    connected: Connected<T, R>,
+) -> Option<(Result<(), TransportError>, Token)> {
+    let Connected {
+        mut tx,
+        mut rx,
+        times,
+    } = connected;
     let echo = match &context.assignment.workload {
         Workload::Echo(messages) => Some(messages.clone()),
         Workload::Push(_) | Workload::Connect { .. } => None,
@@ -131,20 +72,13 @@ pub(crate) async fn run<C: Connector>(
     } else {
         0
     };
-    let mut inbox = Recording {
-        context: context.clone(),
-        state: state.clone(),
-        stream,
-        usable: times.usable,
-        first_seen: false,
-    };
-
+    let mut inbox = Recording::new(context.clone(), state.clone(), stream, times.usable);
     let ended = {
-        let receiving = receive(&context, &mut rx, &mut inbox);
+        let receiving = receive(context, state, &mut rx, &mut inbox, times.usable);
         let sending = async {
             match &echo {
                 // Boxed: only those who send need the room.
-                Some(messages) => Box::pin(send(&context, &state, &mut tx, messages)).await,
+                Some(messages) => Box::pin(send(context, state, &mut tx, messages)).await,
                 None => pending().await,
             }
         };
@@ -156,26 +90,99 @@ pub(crate) async fn run<C: Connector>(
         }
     };
     context.session_ended();
-    match ended {
-        None => {
-            let deadline = context.assignment.deadlines.close;
-            let close = Box::pin(async {
-                if tx.close().await.is_ok() {
-                    // The peer's answer ends the session; what still arrives was counted as lost already.
-                    let mut ignored = Ignored;
-                    while rx.recv(&mut ignored).await.is_ok_and(|n| n > 0) {}
-                }
-            });
-            let _ = tokio::time::timeout(deadline, close).await;
-            context.event(state.index, EventKind::ClosedByUs, String::new());
+    let Some(ended) = ended else {
+        let deadline = context.assignment.deadlines.close;
+        let close = Box::pin(async {
+            if tx.close().await.is_ok() {
+                // The peer's answer ends the session; what still arrives was counted as lost already.
+                let mut ignored = Ignored;
+                while rx.recv(&mut ignored).await.is_ok_and(|n| n > 0) {}
+            }
+        });
+        let _ = tokio::time::timeout(deadline, close).await;
+        context.event(state.index, EventKind::ClosedByUs, String::new());
+        return None;
+    };
+    let now = clock::now();
+    match &ended {
+        Ok(()) => context.event(state.index, EventKind::ClosedByPeer, String::new()),
+        Err(e) => context.event(state.index, EventKind::Dropped, e.to_string()),
+    }
+    if context.trouble.is_some() {
+        state.cut(Cut {
+            session: state.index,
+            last_heard: rx.last_heard().max(times.usable),
+            at: now,
+            reason: reason_of(&ended),
+            ..Cut::default()
+        });
+    }
+    let seen = state.tracker.borrow().next().checked_sub(1);
+    let token = Token {
+        resume: rx.resume_token(seen),
+        retry: rx.retry(),
+    };
+    Some((ended, token))
+}
+
+/// Tries to come back, as the policy has it; `None` when the session has ended for good.
+async fn come_back<C: Connector>(
+    context: &Rc<Context>,
+    state: &Rc<SessionState>,
+    connector: &C,
+    ended: Result<(), TransportError>,
+    token: Token,
+) -> Option<Connected<C::Tx, C::Rx>> {
+    let reconnect = context.assignment.trouble.reconnect;
+    if reconnect.policy == ReconnectPolicy::None {
+        state.ended_at.set(Some(clock::now()));
+        return None;
+    }
+    let cuts = state.cut_count();
+    let mut waits = Waits::new(
+        reconnect.policy,
+        context.native,
+        context.assignment.seed,
+        state.index,
+        cuts,
+    );
+    // The transport's own way to go on is part of its standard, or there is none.
+    let resume = token.resume.filter(|_| reconnect.resume);
+    let mut last = ended.err();
+    let over = |why: String| {
+        state.with_last_cut(|cut| cut.gave_up = true);
+        context.event(state.index, EventKind::GaveUp, why);
+    };
+    loop {
+        if let Some(error) = last.as_ref().filter(|error| waits.is_final(error)) {
+            over(error.to_string());
+            return None;
         }
-        Some(Ok(())) => {
-            state.ended_at.set(Some(clock::now()));
-            context.event(state.index, EventKind::ClosedByPeer, String::new());
-        }
-        Some(Err(e)) => {
-            state.ended_at.set(Some(clock::now()));
-            context.event(state.index, EventKind::Dropped, e.to_string());
+        let Some(wait) = waits.next(token.retry) else {
+            over("the transport has no reconnection of its own".to_owned());
+            return None;
+        };
+        let attempt = async {
+            context.timer.until(clock::now() + wait).await;
+            state.with_last_cut(|cut| cut.attempts += 1);
+            context.reconnect(connector, state.index, resume.clone()).await
+        };
+        let attempt = tokio::select! {
+            biased;
+            () = context.closing.cancelled() => return None,
+            attempt = attempt => attempt,
+        };
+        match attempt {
+            Ok(connected) => {
+                let resumes = resume.is_some();
+                state.came_back(
+                    connected.times.usable,
+                    resumes,
+                    context.scheduled_before(connected.times.usable),
+                );
+                return Some(connected);
+            }
+            Err(error) => last = Some(error),
         }
     }
 }
@@ -186,7 +193,22 @@ impl Inbox for Ignored {
     fn deliver(&mut self, _: Received, _: Kind, _: &[u8]) {}
 }
 
-async fn receive<R: Rx>(context: &Context, rx: &mut R, inbox: &mut Recording) -> Result<(), TransportError> {
+/// Receives until the session ends, by itself or because nothing was heard for too long.
+async fn receive<R: Rx>(
+    context: &Context,
+    state: &SessionState,
+    rx: &mut R,
+    inbox: &mut Recording,
+    usable: Nanos,
+) -> Result<(), TransportError> {
+    let slow = context.assignment.trouble.slow_readers;
+    if let Some(slow) = slow.filter(|slow| is_in_share(slow.share, state.index)) {
+        return Box::pin(read_slowly(context, rx, inbox, slow)).await;
+    }
+    if let Some(heartbeat) = context.assignment.trouble.heartbeat {
+        // Boxed, as above: who has no heartbeat needs no room for one.
+        return Box::pin(receive_watched(context, rx, inbox, usable, heartbeat)).await;
+    }
     loop {
         if rx.recv(inbox).await? == 0 {
             return Ok(());
@@ -195,76 +217,76 @@ async fn receive<R: Rx>(context: &Context, rx: &mut R, inbox: &mut Recording) ->
     }
 }
 
-/// Sends on this session's own schedule, never waiting for a reply. Returns only when the session can send no more.
-async fn send<T: Tx>(
+/// Receives for as long as the peer gives a sign of life within the heartbeat's time.
+async fn receive_watched<R: Rx>(
     context: &Context,
-    state: &SessionState,
-    tx: &mut T,
-    messages: &Messages,
-) -> TransportError {
-    let begin = context.begin().await;
-    let kind = kind(messages.encoding);
-    let template = Template::new(kind, messages.payload_bytes as usize);
-    let span = begin.start..begin.measured.end;
-    let stream = state.index & MAX_24_BIT;
-    let plan = schedule(
-        messages.rate,
-        messages.pattern,
-        span,
-        context.assignment.seed,
-        stream,
-        true,
-    );
-    // Since when nothing but this generator keeps the next message from being sent.
-    let mut free_since = begin.start;
-    for (sequence, intended) in plan.cursor() {
-        context.timer.until(intended).await;
-        if intended >= context.load_end.get() {
-            break;
-        }
-        let measured = begin.measured.contains(&intended);
-        let sent = clock::now();
-        let stamp = Stamp {
-            run: context.run,
-            stream,
-            sequence,
-            intended,
-            sent,
-        };
-        context.recorder.borrow_mut().counters.sent += 1;
-        if measured {
-            state.sent_measured.set(state.sent_measured.get() + 1);
-            let in_window = u64::from(sent < begin.measured.end);
-            state.sent_in_window.set(state.sent_in_window.get() + in_window);
-            let own_delay = sent.since(intended.max(free_since));
-            context.own_send_delay.borrow_mut().record(own_delay);
-        }
-        state.sending.set(true);
-        let mut waited = false;
-        let taken = {
-            let mut sending = pin!(tx.send(Message {
-                kind,
-                payload: template.stamped(&stamp),
-            }));
-            poll_fn(|cx| {
-                let poll = sending.as_mut().poll(cx);
-                waited |= poll.is_pending();
-                poll
-            })
-            .await
-        };
-        state.sending.set(false);
-        // A send that went through at once held nothing up: what is late after it is late by this generator's doing.
-        if waited {
-            free_since = clock::now();
-        }
-        if let Err(error) = taken {
-            // Refused by the transport: not sent, unless it came back all the same.
-            if measured && state.tracker.borrow().missing_in(sequence..sequence + 1) == 1 {
-                state.sent_measured.set(state.sent_measured.get() - 1);
+    rx: &mut R,
+    inbox: &mut Recording,
+    usable: Nanos,
+    heartbeat: Heartbeat,
+) -> Result<(), TransportError> {
+    let whole = heartbeat.every + heartbeat.timeout;
+    let mut asked = false;
+    // One wait for many messages: it is looked at again only when it is over.
+    let mut due = pin!(context.timer.until(usable + heartbeat.every));
+    loop {
+        tokio::select! {
+            biased;
+            received = rx.recv(inbox) => {
+                if received? == 0 {
+                    return Ok(());
+                }
+                context.recorder.borrow_mut().counters.wakeups += 1;
             }
-            return error;
+            () = &mut due => {
+                let (heard, now) = (rx.last_heard().max(usable), clock::now());
+                let silent = now.duration_since(heard);
+                if silent >= whole {
+                    let words = format_args!("nothing was heard for {silent:.1?}");
+                    return Err(TransportError::new(Step::Receive, ErrorClass::Heartbeat, words));
+                }
+                asked = if silent >= heartbeat.every {
+                    if !asked {
+                        rx.probe().await?;
+                    }
+                    true
+                } else {
+                    false
+                };
+                let next = if asked { whole } else { heartbeat.every };
+                due.set(context.timer.until(heard + next));
+            }
         }
     }
-    pending().await
+}
+
+/// Reads as slowly as asked from the beginning of the load on; until then like everybody.
+async fn read_slowly<R: Rx>(
+    context: &Context,
+    rx: &mut R,
+    inbox: &mut Recording,
+    slow: SlowReaders,
+) -> Result<(), TransportError> {
+    let begin = {
+        let mut begin = pin!(context.begin());
+        loop {
+            tokio::select! {
+                begin = &mut begin => break begin,
+                received = rx.recv(inbox) => if received? == 0 { return Ok(()) },
+            }
+        }
+    };
+    context.timer.until(begin.measured.start).await;
+    let Some(rate) = slow.rate else {
+        return pending().await;
+    };
+    let each = rate.per.div_f64(rate.count.max(1) as f64);
+    loop {
+        let count = rx.recv(inbox).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        let pause = each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        context.timer.until(clock::now() + pause).await;
+    }
 }

@@ -3,11 +3,14 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use pushmark_measure::{Cost, Counters, Histograms, Metric, Nanos, Schedule, TrialSummary, clock};
-use pushmark_scenario::plan::{Cell, Workload};
-use pushmark_transport::control::ServerStats;
+use pushmark_measure::{
+    Cost, Counters, Histograms, Metric, Nanos, Schedule, SlowReading, TrialSummary, clock,
+};
+use pushmark_scenario::plan::{Cell, ReconnectPolicy, Workload};
+use pushmark_transport::control::{Disconnect, ServerStats};
 
 use crate::assignment::Totals;
+use crate::outcome::{Known, Made};
 use crate::pressure;
 
 /// The host's processor time so far, in ticks.
@@ -94,6 +97,24 @@ pub(crate) struct Facts {
     pub(crate) lost_workers: u64,
     /// The server had answered, and did not any more at the end.
     pub(crate) server_lost: bool,
+    /// Shares of the connections that faults were meant for.
+    pub(crate) shares: Vec<f64>,
+    /// The faults that were made.
+    pub(crate) made: Vec<Made>,
+    /// The server's disconnect log.
+    pub(crate) disconnects: Option<Vec<Disconnect>>,
+    pub(crate) measured_start: Nanos,
+    pub(crate) load_end: Nanos,
+    /// Every session that a fault hit has noticed it: the trial ended before its time, as planned.
+    pub(crate) all_noticed: bool,
+    /// Another server process took the place of one that was ended: costs and counts are not of one process.
+    pub(crate) server_replaced: bool,
+    /// Last counts of server processes that were ended in order.
+    pub(crate) earlier_servers: Vec<ServerStats>,
+    pub(crate) proxy_delay_p99_ns: Option<u64>,
+    /// Memory that the kernel kept for TCP sockets at both ends of the measured window, in bytes.
+    pub(crate) kernel_tcp_start: Option<u64>,
+    pub(crate) kernel_tcp_end: Option<u64>,
     pub(crate) partial: bool,
 }
 
@@ -108,11 +129,19 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
 
     if let Some((schedule, window)) = &facts.schedule {
         books.scheduled = schedule.count_before(window.end) - schedule.count_before(window.start);
-        // A publication within the load generator is on time by construction; a server tells what it published.
+        // A publication within the load generator is on time by construction; a server tells what it published. What one
+        // published that was killed nobody can tell: what was due is taken for sent, and so for lost where nobody has it.
+        let told = !facts.server_replaced || !facts.earlier_servers.is_empty();
+        let earlier = facts
+            .earlier_servers
+            .iter()
+            .map(|s| s.published_measured)
+            .sum::<u64>();
         books.sent = facts
             .server_end
             .as_ref()
-            .map_or(books.scheduled, |s| s.published_measured);
+            .filter(|_| told)
+            .map_or(books.scheduled, |s| earlier + s.published_measured);
         // A server that is asked late to stop has published a little more than was asked for; it was all scheduled.
         books.scheduled = books.scheduled.max(books.sent);
         books.not_sent = books.scheduled.saturating_sub(books.sent);
@@ -122,11 +151,15 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         let undelivered = end.undelivered.saturating_sub(before.undelivered);
         books.lost_dropped_by_server = books.lost.min(dropped + undelivered);
         let offered = end.offered_measured.saturating_sub(before.offered_measured);
-        let all_there = totals.ended_early + totals.established_late == 0 && facts.lost_workers == 0;
-        if facts.schedule.is_some() && all_there && offered != books.expected {
+        let all_there = totals.ended_early + totals.established_late == 0
+            && facts.lost_workers == 0
+            && facts.made.is_empty();
+        let (_, slow_expected, _, _) = totals.slow;
+        let expected = books.expected + slow_expected;
+        // Slow readers that are disconnected are offered less, which their own books say.
+        if facts.schedule.is_some() && all_there && offered != expected && totals.slow.3 == 0 {
             imbalances.push(format!(
-                "the server offered {offered} deliveries to its sessions, the load generator expected {}",
-                books.expected
+                "the server offered {offered} deliveries to its sessions, the load generator expected {expected}"
             ));
         }
     }
@@ -162,6 +195,16 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
     let server = server_cost(&facts);
     let others_busy_share = host.and_then(|host| others(&host, &totals, &facts));
     let watched = totals.busiest_thread > 0.0;
+    let known = Known {
+        cell,
+        shares: &facts.shares,
+        made: &facts.made,
+        totals: &totals,
+        disconnects: facts.disconnects.as_deref(),
+        measured_start: facts.measured_start,
+        end: facts.load_end,
+    };
+    let watched_course = !cell.faults.is_empty() || cell.reconnect.policy != ReconnectPolicy::None;
     TrialSummary {
         sessions_planned: match cell.workload {
             Workload::Connect { .. } => totals.opens_scheduled,
@@ -203,11 +246,11 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         generator_delay_p99_ns: quantile(Metric::GeneratorDelay, 0.99),
         interval_gaps: 0,
         partial: facts.partial || facts.server_lost,
-        faults: Vec::new(),
-        recovery: None,
-        timeline: None,
-        slow: None,
-        proxy_delay_p99_ns: None,
+        faults: known.faults(),
+        recovery: known.recovery(),
+        timeline: watched_course.then(|| totals.course.timeline(facts.measured)),
+        slow: slow_reading(&totals, &facts),
+        proxy_delay_p99_ns: facts.proxy_delay_p99_ns,
         counters: facts.counters,
     }
 }
@@ -229,7 +272,48 @@ fn others(host: &HostLoad, totals: &Totals, facts: &Facts) -> Option<f64> {
     Some((host.busy - host.own - (generator_ns + server_ns) / host.total_ns).max(0.0))
 }
 
+/// Memory that the kernel keeps for all TCP sockets of this host, in bytes; `None` where it does not say.
+pub(crate) fn kernel_tcp_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/net/sockstat").ok()?;
+    let tcp = text.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    let mut words = tcp.split_whitespace();
+    words.find(|word| *word == "mem")?;
+    let pages: u64 = words.next()?.parse().ok()?;
+    Some(pages * procfs::page_size())
+}
+
+/// What slow readers cost; `None` where there were none.
+fn slow_reading(totals: &Totals, facts: &Facts) -> Option<SlowReading> {
+    let (sessions, expected, delivered, disconnected) = totals.slow;
+    if sessions == 0 {
+        return None;
+    }
+    let growth = |start: u64, end: u64| i64::try_from(i128::from(end) - i128::from(start)).ok();
+    let (before, end) = (facts.server_start.as_ref(), facts.server_end.as_ref());
+    Some(SlowReading {
+        sessions,
+        expected,
+        delivered,
+        undelivered: expected.saturating_sub(delivered),
+        disconnected,
+        dropped_by_server: before
+            .zip(end)
+            .map_or(0, |(b, e)| e.dropped.saturating_sub(b.dropped)),
+        server_rss_growth_bytes: before
+            .zip(end)
+            .and_then(|(b, e)| growth(b.rss_bytes, e.rss_bytes)),
+        kernel_tcp_growth_bytes: facts
+            .kernel_tcp_start
+            .zip(facts.kernel_tcp_end)
+            .and_then(|(start, end)| growth(start, end)),
+    })
+}
+
 fn server_cost(facts: &Facts) -> Cost {
+    if facts.server_replaced {
+        // Of which process?
+        return Cost::default();
+    }
     let between = |field: fn(&ServerStats) -> u64| {
         let (start, end) = (facts.server_start.as_ref()?, facts.server_end.as_ref()?);
         Some(field(end).saturating_sub(field(start)))

@@ -1,27 +1,28 @@
 //! A worker: one thread, one current-thread runtime, its sessions, and one recorder.
 
+mod context;
 mod load;
 mod report;
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use pushmark_measure::{
-    Books, ConnectionEvent, EventKind, Histogram, Interval, Metric, Nanos, Phase, Recorder, Schedule, clock,
-};
-use pushmark_scenario::plan::{self, Pattern, Workload};
+use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Phase, Recorder, Schedule, clock};
+use pushmark_scenario::plan::{Pattern, Workload};
 use pushmark_transport::registry::{WithConnector, with_connector};
-use pushmark_transport::seam::{Connected, Connector, Target};
+use pushmark_transport::seam::{Connector, Native, Target, TcpOptions};
 use pushmark_transport::timer::Timer;
 use pushmark_transport::{null, registry};
 use tokio::sync::{Notify, watch};
 
-use crate::assignment::{Assignment, Begin, Stop, Totals, schedule};
+use crate::assignment::{Assignment, Begin, Stop, Totals, route, schedule};
 use crate::session::{self, SessionState};
 use crate::watch::{ThreadLoad, Watch};
+pub(crate) use context::Context;
+use context::{Switch, Trouble};
 use load::{largest_message, open_and_close, publish_in_process, usual_message};
 use report::{flush, report_intervals};
 
@@ -61,151 +62,6 @@ pub enum WorkerError {
     /// Whoever listened is gone.
     #[error("the coordinator is gone")]
     Orphaned,
-}
-
-/// A one-way switch that tasks wait for.
-#[derive(Default)]
-pub(crate) struct Switch {
-    on: Cell<bool>,
-    notify: Notify,
-}
-
-impl Switch {
-    pub(crate) fn switch_on(&self) {
-        self.on.set(true);
-        self.notify.notify_waiters();
-    }
-
-    pub(crate) async fn cancelled(&self) {
-        while !self.on.get() {
-            self.notify.notified().await;
-        }
-    }
-}
-
-/// Counts of the measured window that no single session keeps.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Measured {
-    pub(crate) reordered: u64,
-    pub(crate) duplicated: u64,
-    pub(crate) late: u64,
-    pub(crate) payload_bytes: u64,
-}
-
-/// What the sessions of one worker share. Never leaves its thread.
-pub(crate) struct Context {
-    pub(crate) assignment: Assignment,
-    pub(crate) run: u32,
-    pub(crate) timer: Timer,
-    pub(crate) recorder: RefCell<Recorder>,
-    pub(crate) closing: Switch,
-    /// Nothing is intended at or after this instant.
-    pub(crate) load_end: Cell<Nanos>,
-    pub(crate) corrupt: Cell<u64>,
-    /// Lateness of sends that is this generator's own.
-    pub(crate) own_send_delay: RefCell<Histogram>,
-    control: watch::Receiver<Control>,
-    target: Target,
-    measured: Cell<Measured>,
-    events: RefCell<Vec<ConnectionEvent>>,
-    /// Attempts that have an outcome: established, failed.
-    outcomes: Cell<(u32, u32)>,
-    open: Cell<u64>,
-    resolved: Notify,
-}
-
-impl Context {
-    pub(crate) async fn begin(&self) -> Begin {
-        let mut control = self.control.clone();
-        loop {
-            if let Some(begin) = control.borrow_and_update().begin.clone() {
-                return begin;
-            }
-            if control.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
-    pub(crate) fn count(&self, measured: bool, change: impl FnOnce(&mut Measured)) {
-        if measured {
-            let mut counts = self.measured.get();
-            change(&mut counts);
-            self.measured.set(counts);
-        }
-    }
-
-    pub(crate) fn session_ended(&self) {
-        self.open.set(self.open.get() - 1);
-    }
-
-    pub(crate) fn event(&self, session: u32, kind: EventKind, detail: String) {
-        let mut recorder = self.recorder.borrow_mut();
-        let counter = match kind {
-            EventKind::Established => &mut recorder.counters.established,
-            EventKind::Failed => &mut recorder.counters.failed,
-            EventKind::ClosedByUs => &mut recorder.counters.closed_by_us,
-            EventKind::ClosedByPeer => &mut recorder.counters.closed_by_peer,
-            EventKind::Dropped => &mut recorder.counters.dropped,
-        };
-        *counter += 1;
-        self.events.borrow_mut().push(ConnectionEvent {
-            at: clock::now(),
-            session,
-            kind,
-            detail,
-        });
-    }
-
-    /// Opens one session and records how long it took, or why it failed.
-    /// Only attempts of the measured window are timed when the window is what is asked for (`timed`).
-    pub(crate) async fn connect<C: Connector>(
-        &self,
-        connector: &C,
-        session: u32,
-        timed: bool,
-    ) -> Option<Connected<C::Tx, C::Rx>> {
-        self.recorder.borrow_mut().counters.attempted += 1;
-        let sources = &self.assignment.sources;
-        let count = sources.len().max(1) as u32;
-        // A port that is named is free or not; one that the kernel has to search for takes the longer, the more are in use.
-        let source = sources.get((session % count) as usize).map(|address| {
-            let port = self
-                .assignment
-                .first_port
-                .saturating_add(u16::try_from(session / count).unwrap_or(u16::MAX));
-            SocketAddr::new(*address, port)
-        });
-        let target = Target {
-            source,
-            kernel_stamps: plan::is_in_share(self.assignment.kernel_stamps, session),
-            ..self.target.clone()
-        };
-        let result = connector.connect(&target).await;
-        let (established, failed) = self.outcomes.get();
-        let connected = match result {
-            Ok(connected) => {
-                let times = connected.times;
-                if timed {
-                    let mut recorder = self.recorder.borrow_mut();
-                    recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
-                    recorder.record_connect(Metric::TcpConnectTime, times.tcp_connected.since(times.started));
-                }
-                self.outcomes.set((established + 1, failed));
-                self.open.set(self.open.get() + 1);
-                let took_us = times.usable.since(times.started) / 1_000;
-                self.event(session, EventKind::Established, format!("{took_us} us"));
-                Some(connected)
-            }
-            Err(e) => {
-                self.outcomes.set((established, failed + 1));
-                self.event(session, EventKind::Failed, e.to_string());
-                None
-            }
-        };
-        self.resolved.notify_one();
-        connected
-    }
 }
 
 /// Runs worker number `thread` of its process to the end of the trial.
@@ -262,6 +118,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
     let in_process = registry::row(&assignment.transport).is_some_and(|row| row.in_process);
     let peer = null::Peer::default();
     let deadlines = assignment.deadlines;
+    let tcp = assignment.trouble.tcp;
     let context = Rc::new(Context {
         run: assignment.run,
         timer: Timer::start()?,
@@ -281,9 +138,14 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
             usual_message_bytes: usual_message(&assignment.workload),
             max_message_bytes: largest_message(&assignment.workload),
             resume: None,
-            tcp: Default::default(),
+            tcp: TcpOptions {
+                keepalive: tcp.keepalive.map(|k| (k.idle, k.interval, k.probes)),
+                user_timeout: tcp.user_timeout,
+            },
             in_process: in_process.then(|| peer.clone()),
         },
+        native: registry::row(&assignment.transport).map_or(Native::Nothing, |row| row.native),
+        trouble: assignment.trouble.is_watched().then(Trouble::default),
         measured: Cell::default(),
         events: RefCell::default(),
         outcomes: Cell::default(),
@@ -339,6 +201,7 @@ impl Worker {
             .borrow_mut()
             .set_window(begin.measured.clone());
         self.context.load_end.set(begin.measured.end);
+        self.context.watch_from(begin.measured.start);
         let mut opens = None;
         if let Some(rate) = connects {
             let threads = self.context.assignment.threads.max(1);
@@ -510,7 +373,25 @@ impl Worker {
             let state = self.sessions.first()?;
             Some((p, self.measured_range(state, begin, stop)?))
         });
+        let (mut cuts, mut slow) = (Vec::new(), (0, 0, 0, 0));
+        let mut by_route = BTreeMap::new();
         for state in &self.sessions {
+            if state.established.get() {
+                let trouble = &self.context.assignment.trouble;
+                *by_route.entry(route(&trouble.shares, state.index)).or_default() += 1;
+            }
+            if self.context.is_slow(state.index) {
+                if let Some((_, range)) = &shared {
+                    slow.0 += 1;
+                    slow.1 += range.end - range.start;
+                    slow.2 += state.tracker.borrow().seen_in(range.clone());
+                    slow.3 += u64::from(state.ended_at.get().is_some());
+                }
+                continue;
+            }
+            if let Some(range) = self.measured_range(state, begin, stop) {
+                cuts.extend(state.take_cuts(&range));
+            }
             ended_early += u64::from(state.ended_at.get().is_some());
             let tracker = state.tracker.borrow();
             books.overflowed_trackers += u64::from(tracker.overflowed());
@@ -548,6 +429,7 @@ impl Worker {
                 books.lost += sent.saturating_sub(seen);
             }
         }
+        let trouble = self.context.trouble.as_ref();
         let measured = self.context.measured.get();
         books.duplicated = measured.duplicated;
         books.reordered = measured.reordered;
@@ -562,6 +444,13 @@ impl Worker {
             own_send_delay: self.context.own_send_delay.take(),
             sent_in_window,
             held_back,
+            cuts,
+            reconnects: trouble.map_or_else(Default::default, |t| t.reconnects.take()),
+            course: trouble.map_or_else(Default::default, |t| t.course.take()),
+            stayed_before: trouble.map_or_else(Default::default, |t| t.stayed_before.take()),
+            stayed_after: trouble.map_or_else(Default::default, |t| t.stayed_after.take()),
+            established_by_route: by_route,
+            slow,
             ..Totals::default()
         }
     }

@@ -18,6 +18,12 @@ pub enum EventKind {
     ClosedByPeer,
     /// It ended by an error; the detail names the cause.
     Dropped,
+    /// The session that had ended was usable again.
+    Reconnected,
+    /// The attempt to come back failed; the detail names the step and the cause.
+    ReconnectFailed,
+    /// No further attempt will be made; the detail says why.
+    GaveUp,
 }
 
 impl EventKind {
@@ -29,6 +35,9 @@ impl EventKind {
             EventKind::ClosedByUs => "closed-by-us",
             EventKind::ClosedByPeer => "closed-by-peer",
             EventKind::Dropped => "dropped",
+            EventKind::Reconnected => "reconnected",
+            EventKind::ReconnectFailed => "reconnect-failed",
+            EventKind::GaveUp => "gave-up",
         }
     }
 }

@@ -144,6 +144,12 @@ pub struct Counters {
     pub closed_by_peer: u64,
     /// Sessions that ended by an error.
     pub dropped: u64,
+    /// Sessions that had ended and were usable again.
+    pub reconnected: u64,
+    /// Attempts to come back that failed.
+    pub reconnects_failed: u64,
+    /// Sessions that had ended and will not try (again).
+    pub gave_up: u64,
     /// Sessions open at the end of the interval (a gauge).
     pub open_sessions: u64,
     /// Messages scheduled (echo).
@@ -181,6 +187,9 @@ impl Counters {
         self.closed_by_us += other.closed_by_us;
         self.closed_by_peer += other.closed_by_peer;
         self.dropped += other.dropped;
+        self.reconnected += other.reconnected;
+        self.reconnects_failed += other.reconnects_failed;
+        self.gave_up += other.gave_up;
         self.open_sessions += other.open_sessions;
         self.scheduled += other.scheduled;
         self.sent += other.sent;

@@ -99,7 +99,9 @@ impl Verdict {
                 format!("{} samples lay above the histogram's 60 s", s.out_of_range),
             );
         }
-        if s.expects_messages && s.books.delivered_once == 0 {
+        // Where something was to break, silence and lost sessions are the finding and no fault of the measurement.
+        let breaks = !s.faults.is_empty();
+        if s.expects_messages && s.books.delivered_once == 0 && !breaks {
             v.add(Grade::Invalid, "no message was delivered in the measured window");
         }
         if s.counters.established < s.sessions_planned {
@@ -110,7 +112,7 @@ impl Verdict {
                 format!("{got} of {planned} planned sessions were established"),
             );
         }
-        if s.sessions_ended_early > 0 {
+        if s.sessions_ended_early > 0 && !breaks {
             v.add(
                 Grade::Suspect,
                 format!("{} sessions ended before the drain", s.sessions_ended_early),

@@ -1,8 +1,11 @@
 //! The plan: what the program runs. Every value checked, every list multiplied out, every default filled in.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::units::show_duration;
 
 /// Everything that one `pushmark run` does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,6 +154,25 @@ pub enum ReconnectPolicy {
         /// What chance does to it.
         jitter: Jitter,
     },
+}
+
+impl fmt::Display for ReconnectPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReconnectPolicy::None => f.write_str("no reconnection"),
+            ReconnectPolicy::Native => f.write_str("native"),
+            ReconnectPolicy::Fixed { delay } => write!(f, "fixed {}", show_duration(*delay)),
+            ReconnectPolicy::Exponential { jitter, .. } => {
+                let jitter = match jitter {
+                    Jitter::None => "no",
+                    Jitter::Full => "full",
+                    Jitter::Equal => "equal",
+                    Jitter::Decorrelated => "decorrelated",
+                };
+                write!(f, "exponential, {jitter} jitter")
+            }
+        }
+    }
 }
 
 /// How chance spreads waiting times, so that those who were cut off together do not come back together.

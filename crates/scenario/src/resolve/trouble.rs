@@ -175,7 +175,7 @@ impl Troubles {
             c.reconnect.policy = policy;
             // What a transport's own standard says about resumption is a part of it.
             c.reconnect.resume = policy == ReconnectPolicy::Native;
-            policy_words(policy)
+            policy.to_string()
         });
         if let Some(resumes) = &self.resumes {
             conditions = times(conditions, resumes, |c, resume| {
@@ -192,20 +192,6 @@ impl Troubles {
             }
             .to_owned()
         })
-    }
-}
-
-/// A policy in a few words.
-fn policy_words(policy: ReconnectPolicy) -> String {
-    match policy {
-        ReconnectPolicy::None => "no reconnection".to_owned(),
-        ReconnectPolicy::Native => "native".to_owned(),
-        ReconnectPolicy::Fixed { delay } => format!("fixed {}", show_duration(delay)),
-        ReconnectPolicy::Exponential { jitter, .. } => {
-            let words = JITTERS.iter().find(|(_, j)| *j == jitter);
-            format!("exponential, {} jitter", words.map_or("", |(word, _)| word))
-                .replace("none jitter", "no jitter")
-        }
     }
 }
 

@@ -1,0 +1,281 @@
+//! What the sessions of one worker share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use pushmark_measure::{ConnectionEvent, EventKind, Histogram, Metric, Nanos, Recorder, clock};
+use pushmark_scenario::plan;
+use pushmark_transport::TransportError;
+use pushmark_transport::seam::{Connected, Connector, Native, Target};
+use pushmark_transport::timer::Timer;
+use tokio::sync::{Notify, watch};
+
+use super::Control;
+use crate::assignment::{Assignment, Begin, route};
+use crate::course::Course;
+
+/// A one-way switch that tasks wait for.
+#[derive(Default)]
+pub(crate) struct Switch {
+    on: Cell<bool>,
+    notify: Notify,
+}
+
+impl Switch {
+    pub(crate) fn switch_on(&self) {
+        self.on.set(true);
+        self.notify.notify_waiters();
+    }
+
+    pub(crate) async fn cancelled(&self) {
+        while !self.on.get() {
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// Counts of the measured window that no single session keeps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) reordered: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) late: u64,
+    pub(crate) payload_bytes: u64,
+}
+
+/// What the sessions of one worker share. Never leaves its thread.
+pub(crate) struct Context {
+    pub(crate) assignment: Assignment,
+    pub(crate) run: u32,
+    pub(crate) timer: Timer,
+    pub(crate) recorder: RefCell<Recorder>,
+    pub(crate) closing: Switch,
+    /// Nothing is intended at or after this instant.
+    pub(crate) load_end: Cell<Nanos>,
+    pub(crate) corrupt: Cell<u64>,
+    /// Lateness of sends that is this generator's own.
+    pub(crate) own_send_delay: RefCell<Histogram>,
+    pub(super) control: watch::Receiver<Control>,
+    pub(super) target: Target,
+    /// What the transport's own standard says about coming back.
+    pub(crate) native: Native,
+    /// Kept where something breaks.
+    pub(crate) trouble: Option<Trouble>,
+    pub(super) measured: Cell<Measured>,
+    pub(super) events: RefCell<Vec<ConnectionEvent>>,
+    /// Attempts that have an outcome: established, failed.
+    pub(super) outcomes: Cell<(u32, u32)>,
+    pub(super) open: Cell<u64>,
+    pub(super) resolved: Notify,
+}
+
+/// What is kept of a trial in which something breaks.
+pub(crate) struct Trouble {
+    pub(crate) course: RefCell<Course>,
+    /// When the first fault is due; nothing is before the load begins.
+    pub(super) first_fault: Cell<Nanos>,
+    pub(super) stayed_before: RefCell<Histogram>,
+    pub(super) stayed_after: RefCell<Histogram>,
+    /// Attempts to come back, by outcome.
+    pub(super) reconnects: RefCell<BTreeMap<String, u64>>,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self {
+            course: RefCell::default(),
+            first_fault: Cell::new(Nanos::MAX),
+            stayed_before: RefCell::default(),
+            stayed_after: RefCell::default(),
+            reconnects: RefCell::default(),
+        }
+    }
+}
+
+impl Trouble {
+    /// The latency of a message to a session that was never cut off.
+    pub(crate) fn stayed(&self, intended: Nanos, latency_ns: u64) {
+        let to = if intended < self.first_fault.get() {
+            &self.stayed_before
+        } else {
+            &self.stayed_after
+        };
+        to.borrow_mut().record(latency_ns);
+    }
+}
+
+impl Context {
+    pub(crate) async fn begin(&self) -> Begin {
+        let mut control = self.control.clone();
+        loop {
+            if let Some(begin) = control.borrow_and_update().begin.clone() {
+                return begin;
+            }
+            if control.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub(crate) fn count(&self, measured: bool, change: impl FnOnce(&mut Measured)) {
+        if measured {
+            let mut counts = self.measured.get();
+            change(&mut counts);
+            self.measured.set(counts);
+        }
+    }
+
+    pub(crate) fn session_ended(&self) {
+        self.open.set(self.open.get() - 1);
+        self.open_changed(-1);
+    }
+
+    fn open_changed(&self, change: i64) {
+        if let Some(trouble) = &self.trouble {
+            trouble.course.borrow_mut().opened(clock::now(), change);
+        }
+    }
+
+    /// Whether session number `session` is slow on purpose.
+    pub(crate) fn is_slow(&self, session: u32) -> bool {
+        let slow = self.assignment.trouble.slow_readers;
+        slow.is_some_and(|slow| plan::is_in_share(slow.share, session))
+    }
+
+    /// How many messages of the publication are due before `at`.
+    pub(crate) fn scheduled_before(&self, at: Nanos) -> u64 {
+        let control = self.control.borrow();
+        let published = control.begin.as_ref().and_then(|begin| begin.published.as_ref());
+        published.map_or(0, |published| published.count_before(at))
+    }
+
+    /// From now on the course of the trial is kept.
+    pub(super) fn watch_from(&self, measured_start: Nanos) {
+        if let Some(trouble) = &self.trouble {
+            *trouble.course.borrow_mut() = Course::new(measured_start, self.open.get());
+            if let Some(first) = self.assignment.trouble.first_fault {
+                trouble.first_fault.set(measured_start + first);
+            }
+        }
+    }
+
+    pub(crate) fn event(&self, session: u32, kind: EventKind, detail: String) {
+        let mut recorder = self.recorder.borrow_mut();
+        let counter = match kind {
+            EventKind::Established => &mut recorder.counters.established,
+            EventKind::Failed => &mut recorder.counters.failed,
+            EventKind::ClosedByUs => &mut recorder.counters.closed_by_us,
+            EventKind::ClosedByPeer => &mut recorder.counters.closed_by_peer,
+            EventKind::Dropped => &mut recorder.counters.dropped,
+            EventKind::Reconnected => &mut recorder.counters.reconnected,
+            EventKind::ReconnectFailed => &mut recorder.counters.reconnects_failed,
+            EventKind::GaveUp => &mut recorder.counters.gave_up,
+        };
+        *counter += 1;
+        self.events.borrow_mut().push(ConnectionEvent {
+            at: clock::now(),
+            session,
+            kind,
+            detail,
+        });
+    }
+
+    /// Where session number `session` goes.
+    fn target_of(&self, session: u32) -> Target {
+        let trouble = &self.assignment.trouble;
+        let way = trouble.routes.get(route(&trouble.shares, session));
+        Target {
+            address: way.copied().unwrap_or(self.target.address),
+            kernel_stamps: plan::is_in_share(self.assignment.kernel_stamps, session),
+            ..self.target.clone()
+        }
+    }
+
+    /// One attempt of a session that was cut off to come back.
+    pub(crate) async fn reconnect<C: Connector>(
+        &self,
+        connector: &C,
+        session: u32,
+        resume: Option<String>,
+    ) -> Result<Connected<C::Tx, C::Rx>, TransportError> {
+        let sources = &self.assignment.sources;
+        let source = sources.get(session as usize % sources.len().max(1));
+        let target = Target {
+            resume,
+            // The port it had may still be in use by the connection that it lost.
+            source: source.map(|address| SocketAddr::new(*address, 0)),
+            ..self.target_of(session)
+        };
+        let started = clock::now();
+        let result = connector.connect(&target).await;
+        let outcome = match &result {
+            Ok(connected) => {
+                self.open.set(self.open.get() + 1);
+                self.open_changed(1);
+                let took_us = connected.times.usable.since(connected.times.started) / 1_000;
+                self.event(session, EventKind::Reconnected, format!("{took_us} us"));
+                "established".to_owned()
+            }
+            Err(e) => {
+                self.event(session, EventKind::ReconnectFailed, e.to_string());
+                e.key()
+            }
+        };
+        if let Some(trouble) = &self.trouble {
+            trouble.course.borrow_mut().attempted(started);
+            *trouble.reconnects.borrow_mut().entry(outcome).or_default() += 1;
+        }
+        result
+    }
+
+    /// Opens one session and records how long it took, or why it failed.
+    /// Only attempts of the measured window are timed when the window is what is asked for (`timed`).
+    pub(crate) async fn connect<C: Connector>(
+        &self,
+        connector: &C,
+        session: u32,
+        timed: bool,
+    ) -> Option<Connected<C::Tx, C::Rx>> {
+        self.recorder.borrow_mut().counters.attempted += 1;
+        let sources = &self.assignment.sources;
+        let count = sources.len().max(1) as u32;
+        // A port that is named is free or not; one that the kernel has to search for takes the longer, the more are in use.
+        let source = sources.get((session % count) as usize).map(|address| {
+            let port = self
+                .assignment
+                .first_port
+                .saturating_add(u16::try_from(session / count).unwrap_or(u16::MAX));
+            SocketAddr::new(*address, port)
+        });
+        let target = Target {
+            source,
+            ..self.target_of(session)
+        };
+        let result = connector.connect(&target).await;
+        let (established, failed) = self.outcomes.get();
+        let connected = match result {
+            Ok(connected) => {
+                let times = connected.times;
+                if timed {
+                    let mut recorder = self.recorder.borrow_mut();
+                    recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
+                    recorder.record_connect(Metric::TcpConnectTime, times.tcp_connected.since(times.started));
+                }
+                self.outcomes.set((established + 1, failed));
+                self.open.set(self.open.get() + 1);
+                self.open_changed(1);
+                let took_us = times.usable.since(times.started) / 1_000;
+                self.event(session, EventKind::Established, format!("{took_us} us"));
+                Some(connected)
+            }
+            Err(e) => {
+                self.outcomes.set((established, failed + 1));
+                self.event(session, EventKind::Failed, e.to_string());
+                None
+            }
+        };
+        self.resolved.notify_one();
+        connected
+    }
+}
