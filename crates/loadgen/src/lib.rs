@@ -9,6 +9,7 @@ pub mod assignment;
 pub mod calibrate;
 mod controls;
 pub mod embedded;
+pub mod faults;
 pub mod machine;
 pub mod merge;
 pub mod preflight;
