@@ -67,6 +67,9 @@ pub(crate) enum Verb {
         /// Which shell
         shell: Shell,
     },
+    /// A process of `run` in which connections are broken on purpose
+    #[command(hide = true)]
+    Proxy,
     /// A load generator process of `run`
     #[command(hide = true)]
     Worker,

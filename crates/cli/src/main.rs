@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Verb::Serve(args) => commands::serve::run(&args),
         Verb::Schema => commands::schema::run(),
         Verb::Completions { shell } => commands::completions::run(shell),
+        Verb::Proxy => commands::proxy::run(),
         Verb::Worker => commands::worker::run(),
     };
     match result {

@@ -10,6 +10,7 @@ pub mod calibrate;
 mod controls;
 mod course;
 pub mod embedded;
+pub mod faults;
 pub mod machine;
 pub mod merge;
 mod outcome;

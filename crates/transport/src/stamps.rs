@@ -47,7 +47,7 @@ pub fn available() -> bool {
 ///
 /// # Errors
 /// The kernel has no such stamps.
-pub(crate) fn switch_on(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub fn switch_on(socket: BorrowedFd<'_>) -> io::Result<()> {
     let flags: libc::c_uint = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
     // SAFETY: the descriptor is open while it is borrowed; the option's value is one `c_uint` that outlives the call.
     let result = unsafe {
@@ -70,7 +70,7 @@ pub(crate) fn switch_on(socket: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// As any read.
-pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Option<u64>)> {
+pub fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Option<u64>)> {
     let mut control = MaybeUninit::<[u64; CONTROL_WORDS]>::uninit();
     let mut part = libc::iovec {
         iov_base: into.as_mut_ptr().cast(),
@@ -127,7 +127,7 @@ fn stamp_in(message: &libc::msghdr) -> Option<u64> {
 }
 
 /// The instant of a kernel stamp that was read at `seen`; never later than that.
-pub(crate) fn instant_of(stamp: u64, seen: Nanos) -> Option<Nanos> {
+pub fn instant_of(stamp: u64, seen: Nanos) -> Option<Nanos> {
     let instant = WALL.with_borrow_mut(|wall| {
         wall.get_or_insert_with(|| WallClock::start(clock::wall_reading))
             .instant_of(stamp, seen, clock::wall_reading)

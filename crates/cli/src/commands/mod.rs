@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod list;
+pub(crate) mod proxy;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod schema;
