@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use pushmark_measure::{Detection, FaultOutcome, Nanos, Recovery};
 use pushmark_scenario::plan::{Cell, Fault, Reconnect, ReconnectPolicy};
@@ -197,6 +196,3 @@ pub(crate) fn routes(shares: &[f64], fault: &Fault) -> Option<Vec<usize>> {
             .collect(),
     )
 }
-
-/// How long a fault's end is waited for after it is due, before the trial goes on without it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

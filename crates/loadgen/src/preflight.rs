@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use pushmark_scenario::plan::{Cell, Plan, TargetPlan, Workload};
+use pushmark_scenario::plan::{Cell, FaultMeans, Plan, TargetPlan, Workload};
 use pushmark_transport::registry;
+
+use crate::faults;
 
 /// Descriptors a process needs beside its connections.
 const SPARE_DESCRIPTORS: u64 = 100;
@@ -61,11 +63,16 @@ pub fn needs(plan: &Plan, cell: usize, limits: Limits) -> Needs {
         } else {
             parts(share(room, SERVER_ROOM_USED))
         },
-        sources: match is_loopback(&cell.target) {
+        sources: match is_loopback(&cell.target) && !uses(cell, FaultMeans::Kernel) {
             true if connections > share(limits.ports, PORTS_USED) => parts(share(limits.ports, PORTS_USED)),
             _ => 0,
         },
     }
+}
+
+/// Whether a fault of the cell is made by these means.
+fn uses(cell: &Cell, means: FaultMeans) -> bool {
+    cell.faults.iter().any(|fault| fault.kind.means() == means)
 }
 
 fn connections_per_session(cell: &Cell) -> u64 {
@@ -99,6 +106,10 @@ pub(crate) fn sources(needs: Needs, trial: u32) -> Vec<IpAddr> {
 /// Everything that will not work, each with its remedy. Empty when the machine can carry the plan.
 pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
     let mut found = Vec::new();
+    let kernel_faults_allowed = &match plan.cells.iter().any(|cell| uses(cell, FaultMeans::Kernel)) {
+        true => faults::kernel::allowed(),
+        false => Ok(()),
+    };
     for (index, cell) in plan.cells.iter().enumerate() {
         let Needs {
             connections,
@@ -107,6 +118,29 @@ pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
             ..
         } = needs(plan, index, limits);
         let room = limits.open_files.saturating_sub(SPARE_DESCRIPTORS);
+        let id = &cell.id;
+        if uses(cell, FaultMeans::Proxy) && 2 * connections > room {
+            found.push(format!(
+                "{id}: the proxy that makes its faults holds two descriptors for each of {connections} connections, and has {room}. \
+                 Raise the hard limit (`ulimit -Hn`), or set load.connections to {} or less.",
+                u64::from(cell.load.connections) * (room / 2) / connections.max(1),
+            ));
+        }
+        if let (true, Err(why)) = (uses(cell, FaultMeans::Kernel), kernel_faults_allowed) {
+            let kinds = cell
+                .faults
+                .iter()
+                .filter(|fault| fault.kind.means() == FaultMeans::Kernel);
+            let kinds: Vec<&str> = kinds.map(|fault| fault.kind.as_str()).collect();
+            found.push(format!("{id}: {} cannot be made here: {why}", kinds.join(", ")));
+        }
+        if uses(cell, FaultMeans::Kernel) && connections > limits.ports {
+            found.push(format!(
+                "{id}: a network namespace is reached from one address, which has {} ports for {connections} connections. Set \
+                 load.connections to {} or less.",
+                limits.ports, limits.ports,
+            ));
+        }
         let embedded = cell.target == TargetPlan::Embedded;
         if embedded && server_processes > 1 && connections_per_session(cell) > 1 {
             found.push(format!(

@@ -8,11 +8,13 @@
 //! Whoever conducts a trial gives each fault a number, injects it, and clears it by that number. All instants are of the
 //! clock that the stamps use, so a detection time is a difference.
 
+pub mod kernel;
 pub mod proxy;
 
 use std::io;
 use std::time::Duration;
 
+pub use kernel::Namespace;
 pub use proxy::Proxy;
 
 /// The number that a fault goes by in its trial: its place in the plan.
@@ -65,7 +67,23 @@ pub enum FaultError {
         /// What it said.
         words: String,
     },
+    /// What a fault needs is not part of this trial.
+    #[error("{0} is not there to make the fault")]
+    Missing(&'static str),
+    /// The server's control paths failed.
+    #[error("the server's control paths failed: {0}")]
+    Control(pushmark_transport::TransportError),
     /// It was done, and yet it is not so.
     #[error("{0}")]
     NoEffect(String),
+}
+
+impl FaultError {
+    /// A signal that the server's process could not be given.
+    pub(crate) fn of_server(source: io::Error) -> Self {
+        FaultError::Io {
+            what: "the server's process",
+            source,
+        }
+    }
 }

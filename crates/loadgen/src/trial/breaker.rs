@@ -190,8 +190,8 @@ impl Breaker {
                 let proxy = self.proxy.as_mut().ok_or(FaultError::Missing("the proxy"))?;
                 let all = (0..1 << self.shares.len()).collect();
                 let groups = made.routes.clone().unwrap_or(all);
-                let groups = groups.into_iter().map(|group: usize| group as u32).collect();
-                let injected = proxy.inject(fault as u32, wanted.kind, groups).await?;
+                let groups: Vec<u32> = groups.into_iter().map(|group: usize| group as u32).collect();
+                let injected = proxy.inject(fault as u32, wanted.kind, &groups).await?;
                 // A connection that is ended may be seen to end before all are: the order was given before.
                 let ends = matches!(wanted.kind, FaultKind::Fin | FaultKind::Rst | FaultKind::HalfOpen);
                 made.onset = if ends { before } else { injected.at };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pushmark_measure::{EventKind, Histograms, Metric, Nanos, Phase, clock};
 use pushmark_scenario::plan::{Cell, Plan, Workload};
 use pushmark_transport::control::{Publish, ServerStats};
-use pushmark_transport::{Step, TransportError, registry};
+use pushmark_transport::{ErrorClass, Step, TransportError, registry};
 
 use super::breaker::{Breaker, What};
 use super::workers::Workers;
@@ -309,14 +309,17 @@ impl Conductor<'_> {
         let mut interrupt = self.interrupt.clone();
         let control = self.control.as_mut()?;
         let answer = tokio::select! {
-            answer = tokio::time::timeout(ANSWER, question(control)) => answer.ok().and_then(Result::ok),
+            answer = tokio::time::timeout(ANSWER, question(control)) => answer.ok(),
             _ = interrupt.wait_for(|count| *count > 1) => None,
         };
-        if answer.is_none() {
+        match answer {
+            Some(Ok(answer)) => return Some(answer),
+            // A server that has no such path is there all the same.
+            Some(Err(e)) if matches!(e.class, ErrorClass::Status(_)) => tracing::debug!("{e}"),
             // A connection that failed once stays failed: the server is gone or stuck, and its counts are missing.
-            self.control = None;
+            _ => self.control = None,
         }
-        answer
+        None
     }
 
     /// Takes reports until `until`, or `enough` says so, or (where `interruptible`) the user asks to stop.
