@@ -134,13 +134,6 @@ pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
             let kinds: Vec<&str> = kinds.map(|fault| fault.kind.as_str()).collect();
             found.push(format!("{id}: {} cannot be made here: {why}", kinds.join(", ")));
         }
-        if uses(cell, FaultMeans::Kernel) && connections > limits.ports {
-            found.push(format!(
-                "{id}: a network namespace is reached from one address, which has {} ports for {connections} connections. Set \
-                 load.connections to {} or less.",
-                limits.ports, limits.ports,
-            ));
-        }
         let embedded = cell.target == TargetPlan::Embedded;
         if embedded && server_processes > 1 && connections_per_session(cell) > 1 {
             found.push(format!(
