@@ -251,9 +251,10 @@ pub(crate) async fn serve(host: Arc<TestHost>) -> SocketAddr {
         let host = host.clone();
         tokio::task::spawn_local(async move {
             loop {
-                host.records(|r| match r.closed.is_empty() {
-                    true => (r.session.beat)(&r.session, heartbeat, clock::now()),
-                    false => {}
+                host.records(|r| {
+                    if r.closed.is_empty() {
+                        (r.session.beat)(&r.session, heartbeat, clock::now());
+                    }
                 });
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
