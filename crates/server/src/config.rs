@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pushmark_measure::clock;
-use pushmark_transport::WhenFull;
+use pushmark_transport::seam::TcpOptions;
+use pushmark_transport::{Heartbeat, WhenFull};
 
 /// A server's settings.
 #[derive(Clone, Debug)]
@@ -28,6 +29,16 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// The headers of a connection's first request must have arrived by then.
     pub header_deadline: Duration,
+    /// How dead clients are found; `None` leaves it to what their connections say.
+    pub heartbeat: Option<Heartbeat>,
+    /// How many published messages are kept for clients that come back and say what they have had.
+    pub history: usize,
+    /// How long clients are asked to wait before they come back, by transports that have a word for it.
+    pub retry: Option<Duration>,
+    /// What the kernel does to find dead clients.
+    pub tcp: TcpOptions,
+    /// Most lines of the disconnect log; what is over is counted.
+    pub most_disconnects: usize,
     /// How long open sessions get to end when the server stops.
     pub stop_deadline: Duration,
     /// Faults that are put in on purpose.
@@ -46,6 +57,11 @@ impl Default for Config {
             max_sessions: 1_000_000,
             max_message_bytes: 1 << 20,
             header_deadline: Duration::from_secs(10),
+            heartbeat: None,
+            history: 0,
+            retry: None,
+            tcp: TcpOptions::default(),
+            most_disconnects: 100_000,
             stop_deadline: Duration::from_secs(5),
             inject: Injection::default(),
         }

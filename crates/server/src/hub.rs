@@ -4,18 +4,28 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use pushmark_measure::{Histogram, Nanos, clock};
-use pushmark_transport::control::ServerStats;
+use pushmark_transport::control::{Disconnect, ServerStats};
 use pushmark_transport::outbox::Pushed;
 use pushmark_transport::{
-    CloseReason, ConnectionKill, Host, Message, Outbox, ServerHalf, Session, SessionId, process,
+    CloseReason, Connection, Heartbeat, Host, Message, Outbox, Outgoing, ServerHalf, Session, SessionId,
+    process,
 };
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::disconnects::Disconnects;
+use crate::door::Door;
+use crate::history::History;
 use crate::inject;
 use crate::publisher::{Publication, Published};
+
+/// How long a client that fetches its messages may wait for one, unless heartbeats say otherwise.
+const POLL_DEADLINE: Duration = Duration::from_secs(25);
+/// How long such a client may stay away.
+const ABSENCE_DEADLINE: Duration = Duration::from_secs(15);
 
 thread_local! {
     /// Which of the server's threads this is.
@@ -28,17 +38,30 @@ pub(crate) fn enter_shard(shard: usize) {
 }
 
 /// What belongs to one thread: the sessions opened on it, and what was written for them.
-#[derive(Default)]
 struct Shard {
     sessions: Mutex<Sessions>,
     written: Mutex<Written>,
 }
 
-#[derive(Default)]
 struct Sessions {
-    open: Vec<Arc<Session>>,
+    open: Vec<Open>,
+    /// What was given to them.
+    history: History,
     /// Sessions in `open` that have ended; removed when they are many, or at the next publication.
     ended: usize,
+}
+
+/// An open session.
+struct Open {
+    session: Arc<Session>,
+    /// The first message that its client wants: it has had those before it, maybe from a thread that was further on.
+    first: u64,
+}
+
+impl Open {
+    fn wants(&self, published: &Published) -> bool {
+        published.sequence >= self.first
+    }
 }
 
 #[derive(Default)]
@@ -96,6 +119,7 @@ struct Counts {
     offered_measured: AtomicU64,
     dropped: AtomicU64,
     undelivered: AtomicU64,
+    replayed: AtomicU64,
     received: AtomicU64,
 }
 
@@ -108,6 +132,8 @@ pub(crate) struct Hub {
     shards: Vec<Shard>,
     counts: Counts,
     closed: Mutex<BTreeMap<CloseReason, u64>>,
+    disconnects: Disconnects,
+    pub(crate) door: Door,
     publication: watch::Sender<Option<Arc<Publication>>>,
     measured: MeasuredSpan,
     life: watch::Sender<Life>,
@@ -131,7 +157,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Hub {
     pub(crate) fn new(config: Config) -> Arc<Self> {
-        let shards = (0..config.threads.max(1)).map(|_| Shard::default()).collect();
+        let shard = |_| Shard {
+            sessions: Mutex::new(Sessions {
+                open: Vec::new(),
+                history: History::of_at_most(config.history),
+                ended: 0,
+            }),
+            written: Mutex::default(),
+        };
+        let shards = (0..config.threads.max(1)).map(shard).collect();
+        let disconnects = Disconnects::of_at_most(config.most_disconnects);
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             config,
@@ -139,6 +174,8 @@ impl Hub {
             shards,
             counts: Counts::default(),
             closed: Mutex::default(),
+            disconnects,
+            door: Door::new(),
             publication: watch::Sender::new(None),
             measured: MeasuredSpan::none(),
             life: watch::Sender::new(Life::Serving),
@@ -176,10 +213,33 @@ impl Hub {
         self.publication.borrow().clone()
     }
 
+    /// A publication begins on this thread. One that begins at message 0 counts anew: what was kept is forgotten, and no client
+    /// has had any of it.
+    pub(crate) fn begin(&self, publication: &Publication) {
+        if publication.first() > 0 {
+            return;
+        }
+        let mut sessions = lock(&self.shards[SHARD.get()].sessions);
+        sessions.history.clear();
+        for open in &mut sessions.open {
+            open.first = 0;
+        }
+    }
+
+    /// Has every session of this thread looked at: whether its client is still there.
+    pub(crate) fn beat(&self, heartbeat: Heartbeat) {
+        let now = clock::now();
+        for Open { session, .. } in &lock(&self.shards[SHARD.get()].sessions).open {
+            (session.beat)(session, heartbeat, now);
+        }
+    }
+
     /// Gives one message to every session of this thread.
-    pub(crate) fn fan_out(&self, published: &Published, measured: bool) {
+    pub(crate) fn fan_out(&self, published: &Arc<Published>, measured: bool) {
         let shard = &self.shards[SHARD.get()];
         let mut sessions = lock(&shard.sessions);
+        // Under the lock that a session is opened under: it gets each message from here or from there.
+        sessions.history.keep(published);
         let (mut offered, mut dropped) = (0, 0);
         if measured {
             self.measured.note(published.sent);
@@ -187,7 +247,11 @@ impl Hub {
         let mut written = lock(&shard.written);
         // Its turn comes when the one before it has been written to: the write itself is no part of the wait.
         let mut turn = clock::now();
-        sessions.open.retain(|session| {
+        sessions.open.retain(|open| {
+            if !open.wants(published) {
+                return true;
+            }
+            let session = &open.session;
             let pushed = session.push_encoded(published.encoded_for(session), published.sent);
             if pushed == Pushed::Written {
                 written.record(published.sent, turn, measured);
@@ -215,7 +279,10 @@ impl Hub {
             self.measured.note(published.sent);
         }
         let sessions = lock(&self.shards[SHARD.get()].sessions);
-        let offered = sessions.open.iter().filter(|s| !s.outbox.is_closed()).count() as u64;
+        let open = sessions.open.iter();
+        let offered = open
+            .filter(|open| open.wants(published) && !open.session.outbox.is_closed())
+            .count() as u64;
         self.counts.offered.fetch_add(offered, Relaxed);
         if measured {
             self.counts.offered_measured.fetch_add(offered, Relaxed);
@@ -223,8 +290,11 @@ impl Hub {
     }
 
     /// Gives a message to every session of this thread without counting it as offered.
-    pub(crate) fn give(&self, published: &Published) {
-        for session in &lock(&self.shards[SHARD.get()].sessions).open {
+    pub(crate) fn give(&self, published: &Arc<Published>) {
+        let mut sessions = lock(&self.shards[SHARD.get()].sessions);
+        sessions.history.keep(published);
+        for open in sessions.open.iter().filter(|open| open.wants(published)) {
+            let session = &open.session;
             if session.push_encoded(published.encoded_for(session), published.sent) == Pushed::Written {
                 self.written(session, published.sent);
             }
@@ -275,6 +345,11 @@ impl Hub {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// The disconnect log.
+    pub(crate) fn disconnects(&self) -> Vec<Disconnect> {
+        self.disconnects.lines()
+    }
+
     pub(crate) fn stats(&self) -> ServerStats {
         let usage = process::usage();
         let (published, published_measured) = self.publication().map_or((0, 0), |p| p.published());
@@ -290,6 +365,8 @@ impl Hub {
             offered_measured: self.counts.offered_measured.load(Relaxed),
             dropped: self.counts.dropped.load(Relaxed),
             undelivered: self.counts.undelivered.load(Relaxed),
+            replayed: self.counts.replayed.load(Relaxed),
+            disconnects_over: self.disconnects.over(),
             received: self.counts.received.load(Relaxed),
             cpu_user_ns: usage.cpu_user_ns,
             cpu_system_ns: usage.cpu_system_ns,
@@ -315,19 +392,29 @@ fn is_drop(pushed: Pushed) -> bool {
 }
 
 impl Host for Hub {
-    fn open<S: ServerHalf>(&self, kill: ConnectionKill) -> Option<Arc<Session>> {
+    fn open<S: ServerHalf>(&self, connection: &Connection, resume: Option<u64>) -> Option<Arc<Session>> {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: what is opened before the end is ended with the others.
         if by_id.len() >= self.config.max_sessions || *self.life.borrow() != Life::Serving {
             return None;
         }
         let outbox = Outbox::new(self.config.outbox_messages, self.config.when_full);
-        let session = Arc::new(Session::new::<S>(SessionId(process::random_u128()), outbox, kill));
+        let id = SessionId(process::random_u128());
+        let session = Arc::new(Session::new::<S>(id, outbox, connection.clone()));
         by_id.insert(session.id, session.clone());
         drop(by_id);
-        lock(&self.shards[SHARD.get()].sessions)
-            .open
-            .push(session.clone());
+        let mut sessions = lock(&self.shards[SHARD.get()].sessions);
+        if let Some(first) = resume {
+            let again = sessions.history.since(first);
+            let again = again.map(|p| Outgoing::message(p.encoded_for(&session), p.sent));
+            let replayed = session.outbox.replay(again);
+            self.counts.replayed.fetch_add(replayed as u64, Relaxed);
+        }
+        sessions.open.push(Open {
+            session: session.clone(),
+            first: resume.unwrap_or(0),
+        });
+        drop(sessions);
         self.counts.opened.fetch_add(1, Relaxed);
         Some(session)
     }
@@ -367,16 +454,39 @@ impl Host for Hub {
             .undelivered
             .fetch_add(session.outbox.discard() as u64, Relaxed);
         *lock(&self.closed).entry(reason).or_default() += 1;
+        if !session.is_cut_off() {
+            self.disconnects.note(session, reason);
+        }
         let mut sessions = lock(&self.shards[SHARD.get()].sessions);
         sessions.ended += 1;
         // Without a publication nobody else clears the list: keep it at most half stale.
         if sessions.ended > 64 && sessions.ended * 2 > sessions.open.len() {
-            sessions.open.retain(|s| !s.outbox.is_closed());
+            sessions.open.retain(|open| !open.session.outbox.is_closed());
             sessions.ended = 0;
         }
     }
 
+    fn cut(&self, session: &Session, reason: CloseReason) {
+        self.disconnects.note(session, reason);
+    }
+
+    fn heartbeat(&self) -> Option<Heartbeat> {
+        self.config.heartbeat
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        self.config.retry
+    }
+
     fn max_message_bytes(&self) -> usize {
         self.config.max_message_bytes
+    }
+
+    fn poll_deadline(&self) -> Duration {
+        self.config.heartbeat.map_or(POLL_DEADLINE, |h| h.every)
+    }
+
+    fn absence_deadline(&self) -> Duration {
+        self.config.heartbeat.map_or(ABSENCE_DEADLINE, |h| h.timeout)
     }
 }

@@ -2,6 +2,10 @@
 
 pub mod config;
 mod deadline;
+mod disconnects;
+mod door;
+mod heartbeat;
+mod history;
 mod hub;
 mod inject;
 mod listener;

@@ -12,14 +12,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pushmark_transport::takeover::Opening;
 use pushmark_transport::timer::Timer;
-use pushmark_transport::{ConnectionKill, process, registry};
+use pushmark_transport::{CloseReason, Connection, process, registry, tcp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::deadline::HeaderTimer;
 use crate::hub::{Hub, enter_shard};
-use crate::{inject, publisher, routes};
+use crate::{heartbeat, inject, publisher, routes};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -82,10 +82,10 @@ impl Server {
                 .local_addr()
                 .map_err(|source| ServeError::Bind { address, source })?;
             let (hub, stopping) = (hub.clone(), stop.subscribe());
-            let listeners: Vec<_> = [Some(listener), control.take()].into_iter().flatten().collect();
+            let control = control.take();
             let thread = std::thread::Builder::new()
                 .name(format!("serve-{shard}"))
-                .spawn(move || run_thread(hub, shard, listeners, stopping))
+                .spawn(move || run_thread(hub, shard, listener, control, stopping))
                 .map_err(|e| ServeError::Thread(e.to_string()))?;
             threads.push(thread);
         }
@@ -153,7 +153,8 @@ fn bind(address: SocketAddr, shared: bool) -> Result<std::net::TcpListener, Serv
 fn run_thread(
     hub: Arc<Hub>,
     shard: usize,
-    listeners: Vec<std::net::TcpListener>,
+    listener: std::net::TcpListener,
+    control: Option<std::net::TcpListener>,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     let thread = |e: io::Error| ServeError::Thread(e.to_string());
@@ -166,14 +167,17 @@ fn run_thread(
         let timer = Timer::start().map_err(thread)?;
         inject::use_timer(timer.clone());
         tokio::task::spawn_local(publisher::run(hub.clone(), shard, timer));
+        if let Some(heartbeat) = hub.config.heartbeat {
+            tokio::task::spawn_local(heartbeat::run(hub.clone(), heartbeat));
+        }
+        let mut entrances = vec![Entrance::main(listener, &hub).map_err(thread)?];
+        if let Some(control) = control {
+            entrances.push(Entrance::control(control).map_err(thread)?);
+        }
         let mut accepting = Vec::new();
-        for listener in listeners {
-            let listener = TcpListener::from_std(listener).map_err(thread)?;
-            accepting.push(tokio::task::spawn_local(accept(
-                hub.clone(),
-                listener,
-                stopping.clone(),
-            )));
+        for entrance in entrances {
+            let accepting_there = accept(hub.clone(), entrance, stopping.clone());
+            accepting.push(tokio::task::spawn_local(accepting_there));
         }
         for accepting in accepting {
             accepting.await.map_err(|e| ServeError::Thread(e.to_string()))?;
@@ -182,17 +186,96 @@ fn run_thread(
     })
 }
 
-async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
+/// Where connections come in on one thread.
+struct Entrance {
+    /// `None` while the door is closed.
+    listener: Option<TcpListener>,
+    address: SocketAddr,
+    /// Whether the door shall be open; `None` where there is none.
+    door: Option<watch::Receiver<bool>>,
+}
+
+/// The next connection; never while nobody listens.
+async fn next(listener: Option<&TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the door shall be open, once that has changed.
+async fn moved(door: Option<&mut watch::Receiver<bool>>) -> bool {
+    if let Some(door) = door
+        && door.changed().await.is_ok()
+    {
+        return *door.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
+impl Entrance {
+    fn main(listener: std::net::TcpListener, hub: &Hub) -> io::Result<Self> {
+        let entrance = Self {
+            address: listener.local_addr()?,
+            listener: Some(TcpListener::from_std(listener)?),
+            door: Some(hub.door.watch()),
+        };
+        hub.door.listens();
+        Ok(entrance)
+    }
+
+    fn control(listener: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener: Some(TcpListener::from_std(listener)?),
+            door: None,
+        })
+    }
+
+    /// Does as the door does. A port that somebody else holds is tried again for as long as the door shall be open.
+    async fn follow(&mut self, open: bool, hub: &Hub) {
+        match (open, self.listener.is_some()) {
+            (false, true) => {
+                self.listener = None;
+                hub.door.listens_no_more();
+            }
+            (true, false) => {
+                let bound = bind(self.address, true).map_err(|e| e.to_string());
+                match bound.and_then(|l| TcpListener::from_std(l).map_err(|e| e.to_string())) {
+                    Ok(listener) => {
+                        self.listener = Some(listener);
+                        hub.door.listens();
+                    }
+                    Err(e) => {
+                        hub.count_accept_error();
+                        tracing::warn!("cannot open the door again: {e}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        if let Some(door) = &mut self.door {
+                            door.mark_changed();
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn accept(hub: Arc<Hub>, mut entrance: Entrance, mut stopping: watch::Receiver<bool>) {
     // Every connection task holds a sender's clone; when all are gone, all connections have ended.
     let (open, mut all_ended) = tokio::sync::mpsc::channel::<Infallible>(1);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next(entrance.listener.as_ref()) => accepted,
+            open = moved(entrance.door.as_mut()) => {
+                entrance.follow(open, &hub).await;
+                continue;
+            }
             _ = stopping.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(stream, hub.clone());
+            Ok((stream, peer)) => {
+                let connection = connection(stream, peer, hub.clone());
                 let open = open.clone();
                 tokio::task::spawn_local(async move {
                     connection.await;
@@ -207,7 +290,7 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
             }
         }
     }
-    drop(listener);
+    drop(entrance);
     drop(open);
     hub.close_all();
     let ended = async {
@@ -230,12 +313,12 @@ async fn accept(hub: Arc<Hub>, listener: TcpListener, mut stopping: watch::Recei
     }
 }
 
-async fn connection(stream: TcpStream, hub: Arc<Hub>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
     // Small messages leave when they are written; see `pushmark_transport::tcp`.
-    if stream.set_nodelay(true).is_err() {
+    if stream.set_nodelay(true).is_err() || tcp::set_options(&stream, &hub.config.tcp).is_err() {
         return;
     }
-    let kill = ConnectionKill::default();
+    let connection = Connection::from(peer);
     let opening = tokio::select! {
         // A connection may be made long before it is used: the deadline runs from the first byte.
         opening = Opening::look(&stream) => opening,
@@ -243,7 +326,7 @@ async fn connection(stream: TcpStream, hub: Arc<Hub>) {
         () = hub.sessions_have_ended() => return,
     };
     let stream = match opening {
-        Ok(Some(opening)) => match registry::take_over(opening, stream, &hub, &kill).await {
+        Ok(Some(opening)) => match registry::take_over(opening, stream, &hub, &connection).await {
             Ok(()) => return,
             Err(stream) => stream,
         },
@@ -251,14 +334,14 @@ async fn connection(stream: TcpStream, hub: Arc<Hub>) {
         Err(_) => return,
     };
     // In a box of its own, which the connections served above never have.
-    Box::pin(serve_http(stream, hub, kill)).await;
+    Box::pin(serve_http(stream, hub, connection)).await;
 }
 
-async fn serve_http(stream: TcpStream, hub: Arc<Hub>, kill: ConnectionKill) {
+async fn serve_http(stream: TcpStream, hub: Arc<Hub>, connection: Connection) {
     let service = service_fn(|mut request| {
-        let (hub, kill) = (hub.clone(), kill.clone());
+        let (hub, connection) = (hub.clone(), connection.clone());
         async move {
-            request.extensions_mut().insert(kill);
+            request.extensions_mut().insert(connection);
             Ok::<_, Infallible>(routes::route(request, &hub).await)
         }
     });
@@ -270,9 +353,15 @@ async fn serve_http(stream: TcpStream, hub: Arc<Hub>, kill: ConnectionKill) {
         .with_upgrades();
     tokio::pin!(served);
     tokio::select! {
-        // What a connection dies of is told by its session; a connection without one had nothing to lose.
-        _ = served.as_mut() => return,
-        () = kill.killed() => return,
+        // What a connection dies of is told by its session, which is still there to be told it; a connection without one had
+        // nothing to lose.
+        ended = served.as_mut() => {
+            if let Err(e) = ended {
+                connection.note(CloseReason::of_http(&e));
+            }
+            return;
+        }
+        _ = connection.killed() => return,
         () = hub.sessions_have_ended() => {}
     }
     served.as_mut().graceful_shutdown();

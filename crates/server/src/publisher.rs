@@ -21,6 +21,8 @@ pub(crate) struct Published {
     pub(crate) sequence: u64,
     pub(crate) sent: Nanos,
     pub(crate) message: Message,
+    /// Its number, when clients are to know it.
+    id: Option<u64>,
     /// By the transport's row in the registry.
     encoded: Vec<OnceLock<Bytes>>,
 }
@@ -29,8 +31,10 @@ impl Published {
     /// The bytes for a session's transport.
     pub(crate) fn encoded_for(&self, session: &Session) -> Bytes {
         match self.encoded.get(session.transport) {
-            Some(cell) => cell.get_or_init(|| (session.encode)(&self.message)).clone(),
-            None => (session.encode)(&self.message),
+            Some(cell) => cell
+                .get_or_init(|| (session.encode)(&self.message, self.id))
+                .clone(),
+            None => (session.encode)(&self.message, self.id),
         }
     }
 }
@@ -39,6 +43,8 @@ impl Published {
 pub(crate) struct Publication {
     publish: Publish,
     template: Template,
+    /// Messages say their number, for clients that come back.
+    numbered: bool,
     issued: Mutex<Issued>,
     /// No message of this number or above is published.
     limit: AtomicU64,
@@ -55,16 +61,22 @@ struct Issued {
 }
 
 impl Publication {
-    pub(crate) fn new(publish: Publish, threads: usize) -> Self {
+    pub(crate) fn new(publish: Publish, threads: usize, numbered: bool) -> Self {
         let template = Template::new(publish.kind, publish.payload_bytes as usize);
         let progress = (0..threads).map(|_| AtomicU64::new(0)).collect();
         Self {
             publish,
             template,
+            numbered,
             issued: Mutex::default(),
             limit: AtomicU64::new(u64::MAX),
             progress,
         }
+    }
+
+    /// The number of the first message.
+    pub(crate) fn first(&self) -> u64 {
+        self.publish.from
     }
 
     /// How many messages were published, and how many of them in the measured window.
@@ -85,7 +97,8 @@ impl Publication {
 
     fn end_after(&self, count: u64) {
         let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        self.limit.store(issued.count.max(count), SeqCst);
+        let next = self.publish.from.saturating_add(issued.count);
+        self.limit.store(next.max(count), SeqCst);
     }
 
     /// True once every thread has published all that will be.
@@ -130,6 +143,7 @@ impl Publication {
             sequence,
             sent,
             message,
+            id: self.numbered.then_some(sequence),
             encoded,
         });
         issued.count += 1;
@@ -165,7 +179,15 @@ pub(crate) async fn run(hub: Arc<Hub>, shard: usize, timer: Timer) {
 
 async fn walk(hub: &Arc<Hub>, shard: usize, timer: &Timer, publication: &Arc<Publication>) {
     let mut held_back = None;
+    hub.begin(publication);
     for (sequence, intended) in publication.publish.schedule.cursor() {
+        if sequence < publication.first() {
+            // However many there are, the sessions get their turn.
+            if sequence % 4_096 == 4_095 {
+                tokio::task::yield_now().await;
+            }
+            continue;
+        }
         timer.until(intended).await;
         let Some(published) = publication.take(sequence, intended) else {
             break;

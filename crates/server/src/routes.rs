@@ -7,10 +7,15 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, StatusCode, Version};
 use pushmark_measure::schedule::Rate;
 use pushmark_transport::body::ServerBody;
-use pushmark_transport::control::{PUBLISH_PATH, Publish, STATS_PATH, STOP_PATH, StopPublishing};
+use pushmark_transport::control::{
+    ACCEPT_PATH, Accept, DISCONNECTS_PATH, PUBLISH_PATH, Publish, STATS_PATH, STOP_PATH, StopPublishing,
+};
 use pushmark_transport::http::{collect, refusal, status};
 use pushmark_transport::seam::{ServerRequest, ServerResponse};
 use pushmark_transport::{Step, registry};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::hub::Hub;
 use crate::publisher::Publication;
@@ -39,10 +44,14 @@ pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerRespo
         Err(request) => request,
     };
     match (request.method(), request.uri().path()) {
-        (&Method::GET, STATS_PATH) => stats(hub),
+        (&Method::GET, STATS_PATH) => json(&hub.stats()),
+        (&Method::GET, DISCONNECTS_PATH) => json(&hub.disconnects()),
         (&Method::POST, PUBLISH_PATH) => publish(request, hub).await,
         (&Method::POST, STOP_PATH) => stop(request, hub).await,
-        (_, STATS_PATH | PUBLISH_PATH | STOP_PATH) => refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong method"),
+        (&Method::POST, ACCEPT_PATH) => accept(request, hub).await,
+        (_, STATS_PATH | DISCONNECTS_PATH | PUBLISH_PATH | STOP_PATH | ACCEPT_PATH) => {
+            refusal(StatusCode::METHOD_NOT_ALLOWED, "wrong method")
+        }
         _ => {
             let paths: Vec<String> = registry::ROWS
                 .iter()
@@ -57,8 +66,8 @@ pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerRespo
     }
 }
 
-fn stats(hub: &Hub) -> ServerResponse<Hub> {
-    match serde_json::to_vec(&hub.stats()) {
+fn json(answer: &impl Serialize) -> ServerResponse<Hub> {
+    match serde_json::to_vec(answer) {
         Ok(json) => {
             let mut response = status(StatusCode::OK);
             response
@@ -71,14 +80,34 @@ fn stats(hub: &Hub) -> ServerResponse<Hub> {
     }
 }
 
-async fn publish(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
-    let body = match collect(Step::Receive, request.into_body(), MOST_CONTROL_BYTES).await {
-        Ok(body) => body,
-        Err(e) => return refusal(StatusCode::BAD_REQUEST, e.to_string()),
+/// What a control request says; `what` it should be.
+async fn said<T: DeserializeOwned>(
+    request: ServerRequest,
+    what: &str,
+) -> Result<T, Box<ServerResponse<Hub>>> {
+    let bad = |words: String| Box::new(refusal(StatusCode::BAD_REQUEST, words));
+    let body = collect(Step::Receive, request.into_body(), MOST_CONTROL_BYTES)
+        .await
+        .map_err(|e| bad(e.to_string()))?;
+    serde_json::from_slice(&body).map_err(|e| bad(format!("not {what}: {e}")))
+}
+
+async fn accept(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
+    let Accept { accept } = match said(request, "a word about new connections").await {
+        Ok(accept) => accept,
+        Err(refusal) => return *refusal,
     };
-    let publish: Publish = match serde_json::from_slice(&body) {
+    if hub.door.set(accept, hub.threads()).await {
+        return status(StatusCode::OK);
+    }
+    let words = "the port could not be bound again in time, or another request asked for the opposite";
+    refusal(StatusCode::SERVICE_UNAVAILABLE, words)
+}
+
+async fn publish(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
+    let publish: Publish = match said(request, "a publication").await {
         Ok(publish) => publish,
-        Err(e) => return refusal(StatusCode::BAD_REQUEST, format!("not a publication: {e}")),
+        Err(refusal) => return *refusal,
     };
     if publish.payload_bytes as usize > hub.config.max_message_bytes {
         return refusal(
@@ -92,23 +121,14 @@ async fn publish(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
             "a publication may have a million messages a second",
         );
     }
-    hub.publish(Publication::new(publish, hub.threads()));
+    hub.publish(Publication::new(publish, hub.threads(), hub.config.history > 0));
     status(StatusCode::OK)
 }
 
 async fn stop(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
-    let body = match collect(Step::Receive, request.into_body(), MOST_CONTROL_BYTES).await {
-        Ok(body) => body,
-        Err(e) => return refusal(StatusCode::BAD_REQUEST, e.to_string()),
-    };
-    let stop: StopPublishing = match serde_json::from_slice(&body) {
+    let stop: StopPublishing = match said(request, "the end of a publication").await {
         Ok(stop) => stop,
-        Err(e) => {
-            return refusal(
-                StatusCode::BAD_REQUEST,
-                format!("not the end of a publication: {e}"),
-            );
-        }
+        Err(refusal) => return *refusal,
     };
     if let Some(publication) = hub.publication() {
         publication.end_before(stop.at);
@@ -118,7 +138,7 @@ async fn stop(request: ServerRequest, hub: &Hub) -> ServerResponse<Hub> {
             settles(&publication).await;
         }
     }
-    stats(hub)
+    json(&hub.stats())
 }
 
 /// True once every thread has published all that will be; false when that takes longer than anybody should wait.

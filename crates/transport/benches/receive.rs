@@ -101,7 +101,7 @@ fn encoders(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
     for (row, encode) in registry::ROWS.iter().zip(registry::ENCODERS) {
         if let Some(encode) = encode {
-            group.bench_function(row.name, |b| b.iter(|| encode(black_box(&message))));
+            group.bench_function(row.name, |b| b.iter(|| encode(black_box(&message), None)));
         }
     }
     group.finish();

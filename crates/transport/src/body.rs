@@ -60,7 +60,11 @@ impl<H: Host> Drop for OutboxStream<H> {
             let reason = match (outbox.has_overflowed(), outbox.is_closed()) {
                 (true, _) => CloseReason::SlowReader,
                 (false, true) => CloseReason::Server,
-                (false, false) => CloseReason::EndedEarly,
+                (false, false) => self
+                    .session
+                    .connection
+                    .reason()
+                    .unwrap_or(CloseReason::EndedEarly),
             };
             self.host.closed(&self.session, reason);
         }
@@ -80,7 +84,9 @@ impl<H: Host> Body for ServerBody<H> {
             ServerBody::Stream(stream) => match stream.session.outbox.poll_pop(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Some(outgoing)) => {
-                    stream.host.written(&stream.session, outgoing.sent);
+                    if !outgoing.control {
+                        stream.host.written(&stream.session, outgoing.sent);
+                    }
                     Poll::Ready(Some(Ok(Frame::data((stream.unwrap)(&outgoing.encoded)))))
                 }
                 Poll::Ready(None) => {

@@ -1,7 +1,8 @@
 //! Control and statistics of the reference server: the words that generator and server exchange, and a client.
 //!
 //! JSON over HTTP/1.1 on the server's own port: `POST /control/publish` starts a publication, `POST /control/stop` ends it,
-//! `GET /stats` reads the server's own counts.
+//! `POST /control/accept` opens or closes the door to new connections, `GET /stats` reads the server's own counts, and
+//! `GET /control/disconnects` its disconnect log.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -112,6 +113,8 @@ pub struct ServerStats {
     pub undelivered: u64,
     /// Messages given again to clients that came back and said what they had seen.
     pub replayed: u64,
+    /// Lines that the disconnect log had no room for.
+    pub disconnects_over: u64,
     /// Messages from clients.
     pub received: u64,
     /// This connection's write − publish, in nanoseconds, over the messages of the running or last publication that were
@@ -147,6 +150,7 @@ impl ServerStats {
         self.dropped += other.dropped;
         self.undelivered += other.undelivered;
         self.replayed += other.replayed;
+        self.disconnects_over += other.disconnects_over;
         self.received += other.received;
         self.fanout_delay.merge(&other.fanout_delay);
         self.cpu_user_ns += other.cpu_user_ns;
@@ -163,7 +167,7 @@ pub struct ControlClient {
 }
 
 /// Most that a server's answer may take, in bytes.
-const MOST_ANSWER_BYTES: usize = 4 << 20;
+const MOST_ANSWER_BYTES: usize = 32 << 20;
 
 impl ControlClient {
     /// Connects.

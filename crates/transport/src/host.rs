@@ -1,13 +1,16 @@
 //! The host: what a server gives to the server halves of transports, and the sessions it keeps for them.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use pushmark_measure::Nanos;
+use pushmark_measure::{Nanos, clock};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
 
+use crate::connection::Connection;
 use crate::long_poll::Presence;
 use crate::message::{Kind, Message};
 use crate::outbox::{Outbox, Outgoing, Pushed};
@@ -27,6 +30,16 @@ impl FromStr for SessionId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         u128::from_str_radix(text, 16).map(SessionId)
     }
+}
+
+/// How dead clients are found: one that was not heard of for `every` is asked for a sign of life, as far as its transport
+/// has a way to, and is given up when there was none within `timeout`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Time without a word after which a client is asked for one.
+    pub every: Duration,
+    /// Time that it gets to answer.
+    pub timeout: Duration,
 }
 
 /// Why a session ended, as the server saw it.
@@ -70,28 +83,6 @@ impl CloseReason {
     }
 }
 
-/// Ends a connection at once, from anywhere: the way out when a peer does not read and an orderly end cannot be written.
-/// The server puts one among the extensions of every request.
-#[derive(Clone, Default)]
-pub struct ConnectionKill(Arc<Notify>);
-
-impl ConnectionKill {
-    /// The kill switch of the connection that `request` came on; one that nobody listens to when the server put none.
-    pub fn of<B>(request: &hyper::Request<B>) -> Self {
-        request.extensions().get::<Self>().cloned().unwrap_or_default()
-    }
-
-    /// Ends the connection.
-    pub fn kill(&self) {
-        self.0.notify_one();
-    }
-
-    /// Returns once the connection shall end.
-    pub async fn killed(&self) {
-        self.0.notified().await;
-    }
-}
-
 /// One client, over one or more requests.
 pub struct Session {
     /// Its name.
@@ -100,29 +91,70 @@ pub struct Session {
     pub outbox: Outbox,
     /// Row of the registry that its transport stands in.
     pub transport: usize,
-    /// The transport's encoder.
-    pub encode: fn(&Message) -> bytes::Bytes,
-    /// Ends the connection it was opened on.
-    pub kill: ConnectionKill,
+    /// The transport's encoder; see [`crate::ServerHalf::encode`].
+    pub encode: fn(&Message, Option<u64>) -> bytes::Bytes,
+    /// The transport's heartbeat; see [`crate::ServerHalf::beat`].
+    pub beat: fn(&Session, Heartbeat, Nanos),
+    /// The connection it was opened on.
+    pub connection: Connection,
+    /// When its client was last heard of, in nanoseconds.
+    heard: AtomicU64,
+    /// When its client was last sent a heartbeat, in nanoseconds.
+    beaten: AtomicU64,
     pub(crate) presence: Presence,
 }
 
 impl Session {
-    /// A session with an empty outbox, whose transport has server half `S`.
-    pub fn new<S: crate::ServerHalf>(id: SessionId, outbox: Outbox, kill: ConnectionKill) -> Self {
+    /// A session with an empty outbox, opened now on `connection`, whose transport has server half `S`.
+    pub fn new<S: crate::ServerHalf>(id: SessionId, outbox: Outbox, connection: Connection) -> Self {
+        let now = clock::now();
         Self {
             id,
             outbox,
             transport: crate::registry::row_of_path(S::PATH),
             encode: S::encode,
-            kill,
+            beat: S::beat,
+            connection,
+            heard: AtomicU64::new(now.0),
+            beaten: AtomicU64::new(now.0),
             presence: Presence::default(),
         }
     }
 
+    /// The client's address on the connection that the session was opened on.
+    pub fn peer(&self) -> SocketAddr {
+        self.connection.peer()
+    }
+
+    /// When something last came from the client, as far as that is noted: always where each wait is a request, and
+    /// elsewhere when the host asks for heartbeats. Else the session's opening.
+    pub fn last_heard(&self) -> Nanos {
+        Nanos(self.heard.load(Relaxed))
+    }
+
+    /// Something has come from the client.
+    pub fn hear(&self) {
+        self.heard.store(clock::now().0, Relaxed);
+    }
+
+    /// When the last heartbeat was sent, or the session was opened.
+    pub(crate) fn last_beat(&self) -> Nanos {
+        Nanos(self.beaten.load(Relaxed))
+    }
+
+    /// A heartbeat is sent now.
+    pub(crate) fn beat_at(&self, now: Nanos) {
+        self.beaten.store(now.0, Relaxed);
+    }
+
+    /// The host was told by [`Host::cut`] that the client is gone, and it has not come back.
+    pub fn is_cut_off(&self) -> bool {
+        self.presence.is_cut_off()
+    }
+
     /// Encodes and queues a message for this session alone.
     pub fn push(&self, message: &Message, sent: Nanos) -> Pushed {
-        self.push_encoded((self.encode)(message), sent)
+        self.push_encoded((self.encode)(message, None), sent)
     }
 
     /// Queues a message that is encoded for this session's transport already. A session whose outbox overflows under
@@ -130,7 +162,7 @@ impl Session {
     pub fn push_encoded(&self, encoded: bytes::Bytes, sent: Nanos) -> Pushed {
         let pushed = self.outbox.push(Outgoing::message(encoded, sent));
         if pushed == Pushed::Overflowed {
-            self.kill.kill();
+            self.connection.kill(CloseReason::SlowReader);
             self.presence.nudge();
         }
         pushed
@@ -139,8 +171,14 @@ impl Session {
 
 /// What server halves need from a server. One value serves all threads.
 pub trait Host: Send + Sync + 'static {
-    /// A new session for a transport with server half `S`, on the connection that `kill` ends; `None` when the server takes no more.
-    fn open<S: crate::ServerHalf>(&self, kill: ConnectionKill) -> Option<Arc<Session>>;
+    /// A new session for a transport with server half `S`, on `connection`; `None` when the server takes no more. With
+    /// `resume`, the number of the first message that the client has not had, it gets what the server has kept of them
+    /// before anything newer.
+    fn open<S: crate::ServerHalf>(
+        &self,
+        connection: &Connection,
+        resume: Option<u64>,
+    ) -> Option<Arc<Session>>;
 
     /// The session of that name.
     fn find(&self, id: SessionId) -> Option<Arc<Session>>;
@@ -156,19 +194,34 @@ pub trait Host: Send + Sync + 'static {
     /// The session has ended; called once. What still waits in its outbox will not be delivered.
     fn closed(&self, session: &Arc<Session>, reason: CloseReason);
 
+    /// The connection on which the client of a session waited for an answer has gone, for that reason; the session goes on
+    /// until it is closed, since its client may come back on another. Called before [`Host::closed`], where sessions
+    /// outlive their connections.
+    fn cut(&self, _session: &Session, _reason: CloseReason) {}
+
+    /// How dead clients are found; `None` when nothing is done to find them.
+    fn heartbeat(&self) -> Option<Heartbeat> {
+        None
+    }
+
+    /// How long clients are asked to wait before they come back, where the transport has a word for it.
+    fn retry(&self) -> Option<Duration> {
+        None
+    }
+
     /// Largest message a client may send, in bytes.
     fn max_message_bytes(&self) -> usize {
         1 << 20
     }
 
     /// How long a client that fetches its messages may wait for one before it is told that there is none.
-    fn poll_deadline(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(25)
+    fn poll_deadline(&self) -> Duration {
+        Duration::from_secs(25)
     }
 
     /// How long a client that fetches its messages may stay away before its session ends.
-    fn absence_deadline(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(15)
+    fn absence_deadline(&self) -> Duration {
+        Duration::from_secs(15)
     }
 }
 

@@ -111,6 +111,38 @@ pub fn session_path(path: &str, session: SessionId) -> String {
     format!("{path}?session={session}")
 }
 
+/// The point where a client goes on, in the query of the request that opens its session: the number of the first message
+/// that it has not had.
+pub const RESUME: &str = "resume";
+
+/// The resume point in a query, when there is one.
+///
+/// # Errors
+/// It is no number; with the words for the client.
+pub fn resume_point(uri: &Uri) -> Result<Option<u64>, &'static str> {
+    let words = "resume must be the number of the first message that is wanted";
+    query(uri, RESUME)
+        .map(|number| number.parse().map_err(|_| words))
+        .transpose()
+}
+
+/// `path` for a session that goes on where `resume` says.
+///
+/// # Errors
+/// Protocol, when that is nothing that may stand in a query.
+pub fn resume_path(path: &str, resume: Option<&str>) -> Result<String, TransportError> {
+    let Some(point) = resume else {
+        return Ok(path.to_owned());
+    };
+    // What needs no escape (RFC 3986, section 2.3).
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    if point.is_empty() || !point.bytes().all(plain) {
+        let words = format_args!("{point:?} is no point to resume from");
+        return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
+    }
+    Ok(format!("{path}?{RESUME}={point}"))
+}
+
 /// A response with nothing but a status.
 pub fn status<H: Host>(status: StatusCode) -> Response<ServerBody<H>> {
     let mut response = Response::new(ServerBody::empty());
@@ -160,6 +192,9 @@ pub async fn receive_post<H: Host>(request: Request<Incoming>, host: &Arc<H>) ->
     };
     if !crate::host::is_valid(kind, &payload) {
         return refusal(StatusCode::BAD_REQUEST, "a text message must be UTF-8");
+    }
+    if host.heartbeat().is_some() {
+        session.hear();
     }
     host.received(&session, Message { kind, payload });
     status(StatusCode::NO_CONTENT)

@@ -4,6 +4,7 @@
 //! [`Outbox`]. A new transport is a folder and one row of [`registry`]; nothing else changes.
 
 pub mod body;
+pub mod connection;
 pub mod control;
 pub mod error;
 pub mod h1;
@@ -24,8 +25,9 @@ pub mod tcp;
 pub mod timer;
 pub mod ws;
 
+pub use connection::Connection;
 pub use error::{ErrorClass, Step, TransportError};
-pub use host::{CloseReason, ConnectionKill, Host, Session, SessionId};
+pub use host::{CloseReason, Heartbeat, Host, Session, SessionId};
 pub use message::{Kind, Message};
 pub use outbox::{Outbox, Outgoing, WhenFull};
 pub use seam::{Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};

@@ -10,6 +10,8 @@ use pushmark_measure::Nanos;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
+use crate::host::CloseReason;
+
 /// A message, encoded for the session's transport, on its way out.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -87,6 +89,11 @@ struct State {
     partial: usize,
     /// Control frames in the queue.
     controls: usize,
+    /// Messages at the front of the queue that were published before the session was opened; they count as waiting, but
+    /// not against the capacity.
+    replayed: usize,
+    /// What the socket said when a message was to be written to it. It says so once.
+    failure: Option<CloseReason>,
 }
 
 /// Most control frames that wait for one session: a peer that asks for answers and reads none gets no more.
@@ -110,13 +117,49 @@ impl State {
         let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else {
             return false;
         };
-        // An error is seen again by whoever waits for the socket.
-        let taken = socket.try_write(bytes).unwrap_or(0);
+        let tried = socket.try_write(bytes);
+        let taken = self.taken(tried);
         if taken == bytes.len() {
             return true;
         }
         self.partial = taken;
         false
+    }
+
+    /// How many bytes a write took. A socket tells its error to the first who asks, and is at its end for all others: the
+    /// error is kept for whoever waits for the socket.
+    fn taken(&mut self, tried: io::Result<usize>) -> usize {
+        match tried {
+            Ok(taken) => taken,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
+            Err(e) => {
+                self.failure.get_or_insert(CloseReason::of_io(&e));
+                0
+            }
+        }
+    }
+
+    /// A message has left the front of the queue.
+    fn left(&mut self) {
+        self.front += 1;
+        self.replayed = self.replayed.saturating_sub(1);
+    }
+
+    /// How many messages wait that count against the capacity.
+    fn waiting_against_capacity(&self) -> usize {
+        self.waiting()
+            .saturating_sub(self.replayed.saturating_sub(self.unconfirmed()))
+    }
+
+    /// Drops the oldest message that may be dropped; false when there is none.
+    fn drop_oldest(&mut self) -> bool {
+        // What was given out may have been received: it is not dropped, and does not count as waiting. Nor is one that the
+        // socket has taken a part of, nor what the client has asked for.
+        let begun = self.partial > 0 && self.queue.front().is_some_and(|m| !m.control);
+        let keep = self.unconfirmed().max(self.replayed).max(usize::from(begun));
+        let mut messages = self.queue.iter().enumerate().filter(|(_, m)| !m.control);
+        let oldest = messages.nth(keep).map(|(at, _)| at);
+        oldest.and_then(|at| self.queue.remove(at)).is_some()
     }
 
     /// Accounts for `taken` bytes that the socket took from the front of the queue.
@@ -134,7 +177,7 @@ impl State {
                 self.controls -= 1;
             } else {
                 written(first.sent);
-                self.front += 1;
+                self.left();
                 self.given = self.front;
             }
             self.queue.pop_front();
@@ -185,6 +228,8 @@ impl Outbox {
             socket: None,
             partial: 0,
             controls: 0,
+            replayed: 0,
+            failure: None,
         };
         Self {
             state: Mutex::new(state),
@@ -203,8 +248,7 @@ impl Outbox {
     /// everything, also before messages that wait already.
     pub fn write_to(&self, socket: Arc<TcpStream>, head: &[u8]) {
         let mut state = self.state();
-        // An error is seen again by whoever waits for the socket.
-        let taken = socket.try_write(head).unwrap_or(0);
+        let taken = state.taken(socket.try_write(head));
         state.socket = Some(socket);
         if taken < head.len() {
             state.partial = taken;
@@ -224,22 +268,13 @@ impl Outbox {
             state.given = state.front;
             return Pushed::Written;
         }
-        let outcome = if state.waiting() < self.capacity {
+        let outcome = if state.waiting_against_capacity() < self.capacity {
             Pushed::Queued
         } else {
             match self.when_full {
-                WhenFull::DropOldest => {
-                    // What was given out may have been received: it is not dropped, and does not count as waiting.
-                    // Nor is one that the socket has taken a part of.
-                    let skip = state.unconfirmed() + usize::from(state.partial > 0);
-                    let oldest = state.queue.iter().skip(skip).position(|m| !m.control);
-                    match oldest {
-                        Some(oldest) => drop(state.queue.remove(skip + oldest)),
-                        // All that waits is on its way already.
-                        None => return Pushed::DroppedNewest,
-                    }
-                    Pushed::DroppedOldest
-                }
+                // All that waits may be on its way already.
+                WhenFull::DropOldest if !state.drop_oldest() => return Pushed::DroppedNewest,
+                WhenFull::DropOldest => Pushed::DroppedOldest,
                 WhenFull::DropNewest => return Pushed::DroppedNewest,
                 WhenFull::Disconnect => {
                     state.closed = true;
@@ -257,6 +292,25 @@ impl Outbox {
             waker.wake();
         }
         outcome
+    }
+
+    /// Adds messages that were published before the session was opened, which its client has asked for. To be called while
+    /// the session is being opened, before any other message is pushed. The capacity is no bound for them; whoever keeps such
+    /// messages bounds how many there are.
+    pub fn replay(&self, messages: impl Iterator<Item = Outgoing>) -> usize {
+        let mut state = self.state();
+        let before = state.queue.len();
+        state.queue.extend(messages);
+        let count = state.queue.len() - before;
+        state.replayed += count;
+        count
+    }
+
+    /// Adds a control frame before all that waits. To be called while the session is being opened, before it has a socket.
+    pub fn push_first(&self, frame: &[u8]) {
+        let mut state = self.state();
+        state.controls += 1;
+        state.queue.push_front(Outgoing::control(frame));
     }
 
     /// Adds a control frame, which counts as no message. Dropped when too many wait.
@@ -278,17 +332,20 @@ impl Outbox {
     /// had been handed over. Ready when the outbox is closed and empty, or the socket failed.
     ///
     /// # Errors
-    /// The socket's own.
+    /// What the socket's error says about the session's end.
     pub fn poll_write_out(
         &self,
         cx: &mut Context<'_>,
         mut written: impl FnMut(Nanos),
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<Result<(), CloseReason>> {
         loop {
             let mut state = self.state();
             let Some(socket) = state.socket.clone() else {
-                return Poll::Ready(Err(io::Error::other("no socket to write to")));
+                return Poll::Ready(Err(CloseReason::Reset));
             };
+            if let Some(failure) = state.failure {
+                return Poll::Ready(Err(failure));
+            }
             if state.queue.is_empty() {
                 if state.closed {
                     return Poll::Ready(Ok(()));
@@ -297,7 +354,7 @@ impl Outbox {
                 return Poll::Pending;
             }
             // A message pushed while the socket is full wakes nobody: the socket will.
-            ready!(socket.poll_write_ready(cx))?;
+            ready!(socket.poll_write_ready(cx)).map_err(|e| CloseReason::of_io(&e))?;
             let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
             let mut count = 0;
             for (slice, message) in slices.iter_mut().zip(&state.queue) {
@@ -305,11 +362,9 @@ impl Outbox {
                 *slice = IoSlice::new(&message.encoded[skip..]);
                 count += 1;
             }
-            match socket.try_write_vectored(&slices[..count]) {
-                Ok(taken) => state.took(taken, &mut written),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
+            let tried = socket.try_write_vectored(&slices[..count]);
+            let taken = state.taken(tried);
+            state.took(taken, &mut written);
         }
     }
 
@@ -317,8 +372,12 @@ impl Outbox {
     pub fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {
         let mut state = self.state();
         if let Some(message) = state.queue.pop_front() {
-            state.front += 1;
-            state.given = state.given.max(state.front);
+            if message.control {
+                state.controls -= 1;
+            } else {
+                state.left();
+                state.given = state.given.max(state.front);
+            }
             return Poll::Ready(Some(message));
         }
         if state.closed {
@@ -358,7 +417,7 @@ impl Outbox {
             return Poll::Ready(Peeked::Superseded);
         }
         while state.front < cursor.min(state.given) && state.queue.pop_front().is_some() {
-            state.front += 1;
+            state.left();
         }
         if state.queue.is_empty() {
             if state.closed {
@@ -406,7 +465,7 @@ impl Outbox {
         let waiting = state.waiting();
         state.queue = VecDeque::new();
         state.front = state.given;
-        (state.controls, state.partial) = (0, 0);
+        (state.controls, state.partial, state.replayed) = (0, 0, 0);
         state.socket = None;
         drop(state);
         self.close();
@@ -416,6 +475,12 @@ impl Outbox {
     /// True once closed.
     pub fn is_closed(&self) -> bool {
         self.state().closed
+    }
+
+    /// What the socket said when a message was to be written to it, if it has failed. Whoever reads from it may find no more
+    /// than its end after that.
+    pub fn failure(&self) -> Option<CloseReason> {
+        self.state().failure
     }
 
     /// True once a message found the outbox full under the policy to disconnect.
@@ -431,128 +496,5 @@ impl Outbox {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(n: u64) -> Outgoing {
-        Outgoing::message(Bytes::from(n.to_string()), Nanos(n))
-    }
-
-    fn numbers(batch: &[Outgoing]) -> Vec<u64> {
-        batch.iter().map(|m| m.sent.0).collect()
-    }
-
-    fn drain(outbox: &Outbox) -> Vec<u64> {
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut all = Vec::new();
-        while let Poll::Ready(Some(m)) = outbox.poll_pop(&mut cx) {
-            all.push(m.sent.0);
-        }
-        all
-    }
-
-    #[test]
-    fn each_policy_drops_what_it_says() {
-        for (policy, outcome, left) in [
-            (WhenFull::DropOldest, Pushed::DroppedOldest, vec![2, 3]),
-            (WhenFull::DropNewest, Pushed::DroppedNewest, vec![1, 2]),
-            (WhenFull::Disconnect, Pushed::Overflowed, vec![1, 2]),
-        ] {
-            let outbox = Outbox::new(2, policy);
-            assert_eq!(
-                (outbox.push(message(1)), outbox.push(message(2))),
-                (Pushed::Queued, Pushed::Queued)
-            );
-            assert_eq!(outbox.push(message(3)), outcome);
-            assert_eq!(outbox.is_closed(), policy == WhenFull::Disconnect);
-            assert_eq!(drain(&outbox), left, "{policy:?}");
-        }
-    }
-
-    fn peek(outbox: &Outbox, cursor: u64, max_bytes: usize) -> Option<(Vec<u64>, u64, usize)> {
-        let reader = outbox.begin_reading();
-        match outbox.poll_peek(reader, cursor, max_bytes, &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Peeked::Batch(b)) => Some((numbers(&b.messages), b.next, b.fresh)),
-            Poll::Ready(Peeked::Ended) => Some((Vec::new(), cursor, 0)),
-            Poll::Ready(Peeked::Superseded) => panic!("a new reader cannot be superseded"),
-            Poll::Pending => None,
-        }
-    }
-
-    #[test]
-    fn a_cursor_keeps_what_is_not_confirmed() {
-        let outbox = Outbox::new(10, WhenFull::DropOldest);
-        for n in 0..5 {
-            outbox.push(message(n));
-        }
-        assert_eq!(peek(&outbox, 0, 3), Some((vec![0, 1, 2], 3, 3)));
-        let again = peek(&outbox, 0, 100);
-        assert_eq!(again, Some((vec![0, 1, 2, 3, 4], 5, 2)), "only two are fresh");
-        assert_eq!(peek(&outbox, 4, 0), Some((vec![4], 5, 0)), "always at least one");
-        assert_eq!(peek(&outbox, 5, 9), None);
-        outbox.push(message(5));
-        assert_eq!(peek(&outbox, 0, 9), Some((vec![5], 6, 1)), "an old cursor");
-        outbox.close();
-        assert_eq!(peek(&outbox, 6, 9), Some((vec![], 6, 0)));
-        assert_eq!(outbox.push(message(6)), Pushed::Closed);
-    }
-
-    #[test]
-    fn a_cursor_from_the_future_loses_nothing() {
-        let outbox = Outbox::new(10, WhenFull::DropOldest);
-        outbox.push(message(0));
-        outbox.push(message(1));
-        assert_eq!(peek(&outbox, u64::MAX, 1), Some((vec![0], 1, 1)));
-        assert_eq!(peek(&outbox, u64::MAX, 1), Some((vec![1], 2, 1)));
-        assert_eq!(peek(&outbox, u64::MAX, 1), None);
-    }
-
-    #[test]
-    fn what_was_given_out_is_neither_dropped_nor_counted_as_waiting() {
-        for policy in [WhenFull::DropOldest, WhenFull::DropNewest] {
-            let outbox = Outbox::new(2, policy);
-            outbox.push(message(0));
-            outbox.push(message(1));
-            assert_eq!(peek(&outbox, 0, 1), Some((vec![0], 1, 1)));
-            assert_eq!(outbox.waiting(), 1);
-            assert_eq!(outbox.push(message(2)), Pushed::Queued);
-            let (outcome, left) = match policy {
-                WhenFull::DropOldest => (Pushed::DroppedOldest, vec![2, 3]),
-                _ => (Pushed::DroppedNewest, vec![1, 2]),
-            };
-            assert_eq!(outbox.push(message(3)), outcome);
-            assert_eq!(peek(&outbox, 0, 1), Some((vec![0], 1, 0)), "fetched again");
-            assert_eq!(peek(&outbox, 1, 99), Some((left, 3, 2)));
-            assert_eq!(outbox.discard(), 0);
-        }
-    }
-
-    #[test]
-    fn a_reader_that_never_confirms_holds_a_bounded_number() {
-        let outbox = Outbox::new(3, WhenFull::DropOldest);
-        for n in 0..100 {
-            outbox.push(message(n));
-            peek(&outbox, 0, usize::MAX);
-        }
-        assert_eq!(peek(&outbox, 0, usize::MAX), Some((vec![0, 1, 2], 3, 0)));
-        assert_eq!(outbox.discard(), 3);
-    }
-
-    #[test]
-    fn the_newer_reader_wins() {
-        let mut cx = Context::from_waker(Waker::noop());
-        let outbox = Outbox::new(3, WhenFull::DropOldest);
-        let older = outbox.begin_reading();
-        assert!(outbox.poll_peek(older, 0, 9, &mut cx).is_pending());
-        let newer = outbox.begin_reading();
-        outbox.push(message(0));
-        assert!(matches!(
-            outbox.poll_peek(older, 0, 9, &mut cx),
-            Poll::Ready(Peeked::Superseded)
-        ));
-        assert!(matches!(
-            outbox.poll_peek(newer, 0, 9, &mut cx),
-            Poll::Ready(Peeked::Batch(_))
-        ));
-    }
-}
+#[path = "outbox_tests.rs"]
+mod tests;

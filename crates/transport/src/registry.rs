@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
-use crate::host::{ConnectionKill, Host};
+use crate::connection::Connection;
+use crate::host::Host;
 use crate::long_poll::{LongPollConnector, LongPollServer};
 use crate::message::Message;
 use crate::null::NullConnector;
@@ -94,11 +95,11 @@ macro_rules! registry {
             opening: Opening,
             stream: TcpStream,
             host: &Arc<H>,
-            kill: &ConnectionKill,
+            connection: &Connection,
         ) -> Result<(), TcpStream> {
             $($(if opening.request.uri().path() == <$server>::PATH {
                 // In a box of its own: one transport's sessions need not have room for another's.
-                return Box::pin(<$server as ServerHalf>::take_over(opening, stream, host, kill)).await;
+                return Box::pin(<$server as ServerHalf>::take_over(opening, stream, host, connection)).await;
             })?)*
             Err(stream)
         }
@@ -110,7 +111,7 @@ macro_rules! registry {
         }
 
         /// The encoder of each row's server half.
-        pub const ENCODERS: &[Option<fn(&Message) -> Bytes>] = &[$(registry!(@encode $($server)?)),*];
+        pub const ENCODERS: &[Option<Encoder>] = &[$(registry!(@encode $($server)?)),*];
     };
     (@path $server:ty) => { Some(<$server>::PATH) };
     (@path) => { None };
@@ -128,6 +129,9 @@ registry! {
     Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true, native: Native::Nothing, resident_bytes: (0, 0) },
         NullConnector, [];
 }
+
+/// See [`ServerHalf::encode`].
+pub type Encoder = fn(&Message, Option<u64>) -> Bytes;
 
 /// The row called `name`.
 pub fn row(name: &str) -> Option<&'static Row> {

@@ -14,8 +14,9 @@ use pushmark_measure::Nanos;
 use tokio::net::TcpStream;
 
 use crate::body::ServerBody;
+use crate::connection::Connection;
 use crate::error::TransportError;
-use crate::host::{ConnectionKill, Host};
+use crate::host::{Heartbeat, Host, Session};
 use crate::message::{Kind, Message};
 use crate::takeover::Opening;
 
@@ -206,8 +207,15 @@ pub trait ServerHalf: 'static {
     /// The path all of the transport's requests go to: `/` and the transport's name.
     const PATH: &'static str;
 
-    /// The bytes that carry `message` to every session of this transport: made once for a fan-out, then shared.
-    fn encode(message: &Message) -> bytes::Bytes;
+    /// The bytes that carry `message` to every session of this transport: made once for a fan-out, then shared. `id` is
+    /// the message's number, when clients may come back and ask for what came after it; a transport whose clients count
+    /// for themselves leaves it out.
+    fn encode(message: &Message, id: Option<u64>) -> bytes::Bytes;
+
+    /// One of many regular looks at `session`: asks its client for a sign of life when it is time to, and ends the session's
+    /// connection with [`CloseReason::Heartbeat`](crate::CloseReason::Heartbeat) when there was none in time. Where somebody
+    /// else finds out, be it the kernel or a deadline of the transport's own, it does no more than make them look.
+    fn beat(_session: &Session, _heartbeat: Heartbeat, _now: Nanos) {}
 
     /// Answers one request for [`ServerHalf::PATH`]: opens a session, takes a message upstream, or gives what waits.
     /// Never fails: what is wrong with a request is said in its response.
@@ -222,7 +230,7 @@ pub trait ServerHalf: 'static {
         _opening: Opening,
         stream: TcpStream,
         _host: &Arc<H>,
-        _kill: &ConnectionKill,
+        _connection: &Connection,
     ) -> impl Future<Output = Result<(), TcpStream>> {
         std::future::ready(Err(stream))
     }

@@ -1,16 +1,18 @@
-//! TCP connections of the load generator.
+//! TCP connections of the load generator, and what both sides set on theirs.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pushmark_measure::clock;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::error::{Step, TransportError};
-use crate::seam::{Received, Target};
+use crate::seam::{Received, Target, TcpOptions};
 use crate::stamps;
 
 /// Connects within the target's deadline. Nagle's algorithm is off: a small message leaves when it is written, on both
@@ -25,8 +27,34 @@ pub async fn connect(target: &Target) -> Result<TcpStream, TransportError> {
         .map_err(|e| TransportError::from_io(Step::Connect, &e))?;
     stream
         .set_nodelay(true)
+        .and_then(|()| set_options(&stream, &target.tcp))
         .map_err(|e| TransportError::from_io(Step::Connect, &e))?;
     Ok(stream)
+}
+
+/// Sets what the kernel shall do to find out that the peer of `socket` is gone. The kernel counts keepalive times in seconds and
+/// the user timeout in milliseconds: what is finer is rounded up.
+///
+/// # Errors
+/// The kernel's own, for values that it does not take.
+pub fn set_options(socket: impl AsFd, options: &TcpOptions) -> io::Result<()> {
+    if let Some((idle, interval, probes)) = options.keepalive {
+        sockopt::set_tcp_keepidle(&socket, whole_seconds(idle))?;
+        sockopt::set_tcp_keepintvl(&socket, whole_seconds(interval))?;
+        sockopt::set_tcp_keepcnt(&socket, probes)?;
+        sockopt::set_socket_keepalive(&socket, true)?;
+    }
+    if let Some(timeout) = options.user_timeout {
+        // Zero would be the kernel's own idea of it.
+        let milliseconds = timeout.as_nanos().div_ceil(1_000_000).max(1);
+        sockopt::set_tcp_user_timeout(&socket, u32::try_from(milliseconds).unwrap_or(u32::MAX))?;
+    }
+    Ok(())
+}
+
+fn whole_seconds(time: Duration) -> Duration {
+    let up = u64::from(time.subsec_nanos() > 0);
+    Duration::from_secs(time.as_secs().saturating_add(up).max(1))
 }
 
 async fn open(target: &Target) -> io::Result<TcpStream> {
@@ -44,7 +72,7 @@ async fn open(target: &Target) -> io::Result<TcpStream> {
 
 /// A stream that notes when bytes were last read from its socket: the arrival of whatever those bytes completed.
 pub trait Notes {
-    /// The last read that brought bytes or the end.
+    /// The last read that brought bytes.
     fn last_read(&self) -> Received;
 }
 
@@ -54,6 +82,8 @@ pub struct Stamped {
     stream: TcpStream,
     stamped: bool,
     last_read: Received,
+    /// What a write found. A socket tells its error once and is at its end after that.
+    broken: Option<io::ErrorKind>,
 }
 
 impl Stamped {
@@ -64,7 +94,23 @@ impl Stamped {
             stream,
             stamped,
             last_read: Received::default(),
+            broken: None,
         }
+    }
+
+    fn written<T>(&mut self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(e)) = &written {
+            // A write after the peer's orderly end breaks too, and its end is still to be read.
+            if e.kind() != io::ErrorKind::BrokenPipe {
+                self.broken.get_or_insert(e.kind());
+            }
+        }
+        written
+    }
+
+    /// The end of the stream, or what a write has found to be the cause of it.
+    fn end(&self) -> io::Result<()> {
+        self.broken.map_or(Ok(()), |kind| Err(kind.into()))
     }
 
     fn note(&mut self, stamp: Option<u64>) {
@@ -90,6 +136,9 @@ impl Stamped {
                 Ok(())
             });
             if let Some((n, stamp)) = got {
+                if n == 0 && room > 0 {
+                    return Poll::Ready(self.end());
+                }
                 self.note(stamp);
                 buf.advance(n);
                 return Poll::Ready(Ok(()));
@@ -119,17 +168,21 @@ impl AsyncRead for Stamped {
         if self.stamped {
             return self.poll_read_stamped(cx, buf);
         }
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if read.is_ready() {
-            self.note(None);
+        let before = buf.filled().len();
+        let room = buf.remaining();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() == before && room > 0 {
+            return Poll::Ready(self.end());
         }
-        read
+        self.note(None);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stamped {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(written)
     }
 
     fn poll_write_vectored(
@@ -137,7 +190,8 @@ impl AsyncWrite for Stamped {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -83,6 +83,11 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
         self.closing || self.ended
     }
 
+    /// The last read that brought bytes.
+    pub fn last_read(&self) -> Received {
+        self.stream.last_read()
+    }
+
     /// Writes what is queued.
     ///
     /// # Errors

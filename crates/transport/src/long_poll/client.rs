@@ -5,12 +5,12 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use hyper::StatusCode;
-use pushmark_measure::clock;
+use pushmark_measure::{Nanos, clock};
 
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::{Headers, Kept, MOST_PLAIN_BYTES, Progress, parsed_header, status_of, too_large};
 use crate::host::SessionId;
-use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
+use crate::http::{SESSION_HEADER, expect_status, named_session, resume_path, session_path};
 use crate::long_poll::record::{self, BadRecord, HEADER_BYTES};
 use crate::long_poll::{CURSOR_HEADER, LongPollServer, MOST_ANSWER_BYTES};
 use crate::message::Message;
@@ -66,7 +66,8 @@ impl Connector for LongPollConnector {
                 parsed_header::<SessionId>(headers, SESSION_HEADER),
             )
         };
-        let request = ("GET", LongPollServer::PATH, "", &b""[..]);
+        let opening = resume_path(LongPollServer::PATH, target.resume.as_deref())?;
+        let request = ("GET", opening.as_str(), "", &b""[..]);
         let exchange = connection.exchange(Step::Open, request, MOST_PLAIN_BYTES, take);
         let (head, _) = tokio::time::timeout(target.open_deadline, exchange)
             .await
@@ -160,6 +161,10 @@ impl LongPollTx {
 impl Rx for LongPollRx {
     async fn recv<I: Inbox>(&mut self, inbox: &mut I) -> Result<usize, TransportError> {
         poll_fn(|cx| self.poll(inbox, cx)).await
+    }
+
+    fn last_heard(&self) -> Nanos {
+        self.connection.exchange.last_read().at
     }
 }
 

@@ -3,6 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /long-poll` | 200, no body, at once. Opens a session: its name is in the header [`SESSION_HEADER`](crate::http::SESSION_HEADER), its first cursor, 0, in [`CURSOR_HEADER`] |
+//! | `GET /long-poll?resume=N` | the same, and what the server has kept of the messages numbered N and above waits in the new session |
 //! | `GET /long-poll?session=ID&cursor=N` | confirms all messages numbered below N, waits for one at or after it, and gives as many as wait, with the next cursor: 200 and [records](record). 204 and the same cursor when none came within the server's poll deadline |
 //! | `POST /long-poll?session=ID` | takes the body up as one message: 204 |
 //! | `DELETE /long-poll?session=ID` | ends the session: 204 |

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pushmark_measure::{Nanos, clock};
 use tokio::sync::Notify;
 
+use crate::connection::Connection;
 use crate::host::{CloseReason, Host, Session};
 
 /// What a session of polls knows of its client; unused by other transports.
@@ -22,22 +23,17 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// A poll is there for as long as the returned value lives.
-    pub(super) fn arrive(&self) -> Present<'_> {
-        self.polls.fetch_add(1, SeqCst);
-        self.cut_off.store(false, SeqCst);
-        Present {
-            presence: self,
-            answered: false,
-        }
-    }
-
     pub(super) fn leave(&self) {
         self.left_at.store(clock::now().0, SeqCst);
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.over.load(SeqCst)
+    }
+
+    /// The last poll ended without an answer.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.cut_off.load(SeqCst)
     }
 
     /// Has the watchdog look at the session now.
@@ -56,25 +52,47 @@ impl Presence {
 }
 
 /// A poll that is being answered.
-pub(super) struct Present<'a> {
-    presence: &'a Presence,
+pub(super) struct Present<'a, H: Host> {
+    session: &'a Session,
+    connection: &'a Connection,
+    host: &'a H,
     answered: bool,
 }
 
-impl Present<'_> {
+/// A poll of `session` is there, on `connection`, for as long as the returned value lives.
+pub(super) fn arrive<'a, H: Host>(
+    session: &'a Session,
+    connection: &'a Connection,
+    host: &'a H,
+) -> Present<'a, H> {
+    session.presence.polls.fetch_add(1, SeqCst);
+    session.presence.cut_off.store(false, SeqCst);
+    Present {
+        session,
+        connection,
+        host,
+        answered: false,
+    }
+}
+
+impl<H: Host> Present<'_, H> {
     /// The poll has its answer. One that is dropped without had its connection go away.
     pub(super) fn answered(mut self) {
         self.answered = true;
     }
 }
 
-impl Drop for Present<'_> {
+impl<H: Host> Drop for Present<'_, H> {
     fn drop(&mut self) {
-        self.presence.leave();
-        if !self.answered {
-            self.presence.cut_off.store(true, SeqCst);
+        let presence = &self.session.presence;
+        presence.leave();
+        // The last of several polls counts: the others were superseded, and the client is there.
+        let last = presence.polls.fetch_sub(1, SeqCst) == 1;
+        if !self.answered && last && !presence.is_over() {
+            presence.cut_off.store(true, SeqCst);
+            let reason = self.connection.reason().unwrap_or(CloseReason::EndedEarly);
+            self.host.cut(self.session, reason);
         }
-        self.presence.polls.fetch_sub(1, SeqCst);
     }
 }
 
@@ -102,6 +120,8 @@ pub(super) async fn watch<H: Host>(session: Arc<Session>, host: Arc<H>) {
                 CloseReason::Server
             } else if presence.cut_off.load(SeqCst) {
                 CloseReason::EndedEarly
+            } else if host.heartbeat().is_some() {
+                CloseReason::Heartbeat
             } else {
                 CloseReason::Idle
             };

@@ -9,8 +9,9 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 
 use crate::body::ServerBody;
-use crate::host::{CloseReason, ConnectionKill, Host, Session, SessionId};
-use crate::http::{BINARY, query, receive_post, refusal, session_header, status};
+use crate::connection::Connection;
+use crate::host::{CloseReason, Host, Session, SessionId};
+use crate::http::{BINARY, RESUME, query, receive_post, refusal, resume_point, session_header, status};
 use crate::long_poll::{CURSOR_HEADER, MOST_ANSWER_BYTES, presence, record};
 use crate::message::Message;
 use crate::outbox::{Batch, Outgoing, Peeked};
@@ -25,18 +26,19 @@ pub struct LongPollServer;
 impl ServerHalf for LongPollServer {
     const PATH: &'static str = "/long-poll";
 
-    fn encode(message: &Message) -> Bytes {
+    fn encode(message: &Message, _id: Option<u64>) -> Bytes {
         record::encode(message)
     }
 
     async fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
         match *request.method() {
-            Method::GET if request.uri().query().is_none() => open(&request, host),
+            Method::GET if opens(request.uri()) => open(&request, host),
             Method::GET => {
                 let asked = Asked::of(request.uri());
+                let connection = Connection::of(&request);
                 // The request shares the connection's read buffer: kept while the poll waits, it would cost a second one.
                 drop(request);
-                poll(asked, host).await
+                poll(asked, &connection, host).await
             }
             Method::POST => receive_post(request, host).await,
             Method::DELETE => close(Asked::of(request.uri()), host),
@@ -54,8 +56,17 @@ impl ServerHalf for LongPollServer {
     }
 }
 
+/// A GET that names no session asks for a new one, from its start or from where an earlier one ended.
+fn opens(uri: &Uri) -> bool {
+    uri.query().is_none() || (query(uri, "session").is_none() && query(uri, RESUME).is_some())
+}
+
 fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
-    let Some(session) = host.open::<LongPollServer>(ConnectionKill::of(request)) else {
+    let resume = match resume_point(request.uri()) {
+        Ok(resume) => resume,
+        Err(words) => return refusal(StatusCode::BAD_REQUEST, words),
+    };
+    let Some(session) = host.open::<LongPollServer>(&Connection::of(request), resume) else {
         return refusal(
             StatusCode::SERVICE_UNAVAILABLE,
             "the server takes no more sessions",
@@ -111,7 +122,7 @@ enum Found {
     Superseded,
 }
 
-async fn poll<H: Host>(asked: Asked, host: &Arc<H>) -> ServerResponse<H> {
+async fn poll<H: Host>(asked: Asked, connection: &Connection, host: &Arc<H>) -> ServerResponse<H> {
     let session = match asked.session(host) {
         Ok(session) => session,
         Err(refusal) => return *refusal,
@@ -122,7 +133,8 @@ async fn poll<H: Host>(asked: Asked, host: &Arc<H>) -> ServerResponse<H> {
             "the query must have a cursor: a number, 0 at first",
         );
     };
-    let present = session.presence.arrive();
+    session.hear();
+    let present = presence::arrive(&session, connection, &**host);
     let found = wait(&session, cursor, &**host).await;
     present.answered();
     match found {

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use hyper::StatusCode;
-use pushmark_measure::clock;
+use pushmark_measure::{Nanos, clock};
 
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::{Kept, Progress, header, parsed_header, status_of, too_large};
@@ -14,9 +15,9 @@ use crate::host::SessionId;
 use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
 use crate::message::{Kind, Message};
 use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
-use crate::sse::SseServer;
 use crate::sse::parser::{Event, EventSink, Parser};
 use crate::sse::writer::{self, BINARY_TYPE, TEXT_TYPE};
+use crate::sse::{LAST_EVENT_ID, SseServer};
 use crate::tcp;
 
 const EVENT_STREAM: &str = "text/event-stream";
@@ -47,6 +48,19 @@ struct Down {
     state: State,
     /// Who waits for messages.
     waker: Option<Waker>,
+    /// What the stream had said when it ended.
+    said: Said,
+}
+
+/// What a stream has said beside its messages, which outlives it.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    last_heard: Nanos,
+    /// The last event ID string; empty where there is none.
+    last_event_id: String,
+    /// The stream gave ids itself.
+    has_ids: bool,
+    retry: Option<Duration>,
 }
 
 enum State {
@@ -60,6 +74,7 @@ struct Stream {
     /// A decoded payload.
     decoded: Vec<u8>,
     max_message_bytes: usize,
+    retry: Option<Duration>,
 }
 
 impl Connector for SseConnector {
@@ -91,6 +106,7 @@ impl Connector for SseConnector {
         let down = Rc::new(RefCell::new(Down {
             state: State::Open(Box::new(stream)),
             waker: None,
+            said: Said::default(),
         }));
         Ok(Connected {
             tx: SseTx {
@@ -111,7 +127,16 @@ struct Taken {
 }
 
 async fn open(mut connection: Kept, target: &Target) -> Result<(Stream, Option<SessionId>), TransportError> {
-    let request = ("GET", SseServer::PATH, REQUEST_HEADERS, &b""[..]);
+    let last_event_id = target.resume.as_deref().unwrap_or_default();
+    if last_event_id.bytes().any(|b| b.is_ascii_control()) {
+        let words = "a last event id with a control character cannot stand in a header";
+        return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
+    }
+    let headers = match last_event_id {
+        "" => REQUEST_HEADERS.to_owned(),
+        id => format!("{REQUEST_HEADERS}{LAST_EVENT_ID}: {id}\r\n"),
+    };
+    let request = ("GET", SseServer::PATH, headers.as_str(), &b""[..]);
     let take = |headers: crate::h1::Headers<'_, '_>| Taken {
         media_type: header(headers, "content-type").unwrap_or_default().to_vec(),
         coding: header(headers, "content-encoding").map(<[u8]>::to_vec),
@@ -139,9 +164,13 @@ async fn open(mut connection: Kept, target: &Target) -> Result<(Stream, Option<S
     }
     let stream = Stream {
         connection,
-        parser: Parser::new(writer::encoded_bytes(target.max_message_bytes).max(LEAST_LINE_BYTES)),
+        parser: Parser::resuming(
+            writer::encoded_bytes(target.max_message_bytes).max(LEAST_LINE_BYTES),
+            last_event_id,
+        ),
         decoded: Vec::new(),
         max_message_bytes: target.max_message_bytes,
+        retry: None,
     };
     Ok((stream, session))
 }
@@ -174,10 +203,28 @@ impl Down {
     /// Closes the connection from this side.
     fn end(&mut self) {
         if matches!(self.state, State::Open(_)) {
-            self.state = State::Ended(Ok(()));
+            self.end_as(Ok(()));
         }
         if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+    }
+
+    /// The stream is over; what it has said stays.
+    fn end_as(&mut self, how: Result<(), TransportError>) {
+        self.said = self.said();
+        self.state = State::Ended(how);
+    }
+
+    fn said(&self) -> Said {
+        match &self.state {
+            State::Open(stream) => Said {
+                last_heard: stream.connection.exchange.last_read().at,
+                last_event_id: stream.parser.last_event_id().to_owned(),
+                has_ids: stream.parser.has_ids(),
+                retry: stream.retry,
+            },
+            State::Ended(_) => self.said.clone(),
         }
     }
 
@@ -188,7 +235,7 @@ impl Down {
         };
         let (count, end) = stream.poll(inbox, cx);
         if let Some(how) = end {
-            self.state = State::Ended(how.clone());
+            self.end_as(how.clone());
             // What came before the end is told first; the end is told by the next call.
             return Poll::Ready(if count > 0 { Ok(count) } else { how.map(|()| 0) });
         }
@@ -216,6 +263,7 @@ impl Stream {
             decoded: &mut self.decoded,
             max_message_bytes: self.max_message_bytes,
             failed: None,
+            retry: &mut self.retry,
         };
         let (exchange, parser) = (&mut self.connection.exchange, &mut self.parser);
         let end = loop {
@@ -252,6 +300,7 @@ struct Delivery<'a, I> {
     max_message_bytes: usize,
     /// Nothing is delivered after the first failure.
     failed: Option<TransportError>,
+    retry: &'a mut Option<Duration>,
 }
 
 /// The message that an event carries; `decoded` holds it when it was coded.
@@ -286,11 +335,38 @@ impl<I: Inbox> EventSink for Delivery<'_, I> {
             Err(e) => self.failed = Some(e),
         }
     }
+
+    fn retry(&mut self, milliseconds: u64) {
+        *self.retry = Some(Duration::from_millis(milliseconds));
+    }
 }
 
 impl Rx for SseRx {
     async fn recv<I: Inbox>(&mut self, inbox: &mut I) -> Result<usize, TransportError> {
         poll_fn(|cx| self.0.borrow_mut().poll(inbox, cx)).await
+    }
+
+    fn last_heard(&self) -> Nanos {
+        let down = self.0.borrow();
+        match &down.state {
+            State::Open(stream) => stream.connection.exchange.last_read().at,
+            State::Ended(_) => down.said.last_heard,
+        }
+    }
+
+    /// The value of `Last-Event-ID`: the last event ID string, which a stream may also have set to nothing. Where the stream
+    /// gave no ids, the number of the last message, for servers that number them from zero.
+    fn resume_token(&self, seen: Option<u64>) -> Option<String> {
+        let said = self.0.borrow().said();
+        let id = Some(said.last_event_id).filter(|id| !id.is_empty());
+        if said.has_ids {
+            return id;
+        }
+        seen.map(|seen| seen.to_string()).or(id)
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        self.0.borrow().said().retry
     }
 }
 

@@ -4,6 +4,10 @@
 //! [`SESSION_HEADER`](crate::http::SESSION_HEADER), and a stream that ends with the session. `POST /sse?session=…`
 //! takes one message up. A text message is an event of the default type, each of its lines a `data` field.
 //!
+//! A server that keeps messages for clients that come back numbers them: each event carries its message's number as its id, and a
+//! client that names the last one in `Last-Event-ID` gets those after it. The server's heartbeat is a comment, and it may say with
+//! a `retry` field at the start of the stream when it wants to be asked again.
+//!
 //! # What base64 costs
 //! An event stream is UTF-8 text, and a reader turns every line end into a line feed. So binary messages, and texts
 //! with a carriage return, go as base64 (RFC 4648, section 4) under an event type of their own ([`writer::BINARY_TYPE`],
@@ -21,6 +25,9 @@ mod client;
 pub mod parser;
 mod server;
 pub mod writer;
+
+/// The request header with the id of the last event that a client has got (WHATWG HTML, section 9.2.4).
+const LAST_EVENT_ID: &str = "last-event-id";
 
 pub use client::{SseConnector, SseRx, SseTx};
 pub use server::SseServer;

@@ -57,6 +57,8 @@ pub struct Parser {
     /// "last event ID buffer".
     id: String,
     id_changed: bool,
+    /// An event had an id.
+    has_ids: bool,
     /// "last event ID string of the event source".
     last_event_id: String,
 }
@@ -74,8 +76,22 @@ impl Parser {
             event_type: Vec::new(),
             id: String::new(),
             id_changed: false,
+            has_ids: false,
             last_event_id: String::new(),
         }
+    }
+
+    /// The same for a stream that goes on after the event of that id: it is the last one until the stream names another.
+    pub fn resuming(limit: usize, last_event_id: &str) -> Self {
+        Self {
+            last_event_id: last_event_id.to_owned(),
+            ..Self::new(limit)
+        }
+    }
+
+    /// True once the stream has set the last event ID string, be it to nothing.
+    pub fn has_ids(&self) -> bool {
+        self.has_ids
     }
 
     /// The last event ID string: what a reconnecting client sends as `Last-Event-ID`.
@@ -217,6 +233,7 @@ impl Parser {
     fn dispatch(&mut self, only_line: Option<&[u8]>, on: &mut impl EventSink) {
         if std::mem::take(&mut self.id_changed) {
             self.last_event_id.clone_from(&self.id);
+            self.has_ids = true;
         }
         let data = only_line.or_else(|| self.data.strip_suffix(b"\n"));
         if let Some(data) = data {

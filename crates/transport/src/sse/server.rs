@@ -7,16 +7,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, UPGRADE};
-use hyper::{Method, StatusCode};
+use hyper::{HeaderMap, Method, StatusCode};
+use pushmark_measure::Nanos;
 use tokio::net::TcpStream;
 
 use crate::body::{OutboxStream, ServerBody};
-use crate::host::{CloseReason, ConnectionKill, Host, Session};
+use crate::connection::Connection;
+use crate::host::{CloseReason, Heartbeat, Host, Session};
 use crate::http::{SESSION_HEADER, receive_post, refusal, session_header, status};
 use crate::message::Message;
-use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
-use crate::sse::{chunk, writer};
+use crate::seam::{ServerHalf, ServerRequest, ServerResponse, TcpOptions};
+use crate::sse::{LAST_EVENT_ID, chunk, writer};
 use crate::takeover::Opening;
+use crate::tcp;
 
 /// Serves event streams and the messages that come up beside them.
 pub struct SseServer;
@@ -24,21 +27,41 @@ pub struct SseServer;
 impl ServerHalf for SseServer {
     const PATH: &'static str = "/sse";
 
-    fn encode(message: &Message) -> Bytes {
-        chunk::wrap(&writer::encode(message))
+    fn encode(message: &Message, id: Option<u64>) -> Bytes {
+        chunk::wrap(&writer::encode_with_id(message, id))
+    }
+
+    /// A comment: what is sent and not acknowledged makes the kernel look, whose deadline [`take_over`](Self::take_over) has
+    /// set.
+    fn beat(session: &Session, heartbeat: Heartbeat, now: Nanos) {
+        if now.duration_since(session.last_beat()) >= heartbeat.every {
+            session.beat_at(now);
+            session.outbox.push_control(&chunk::wrap(writer::COMMENT));
+        }
     }
 
     async fn take_over<H: Host>(
         opening: Opening,
         stream: TcpStream,
         host: &Arc<H>,
-        kill: &ConnectionKill,
+        connection: &Connection,
     ) -> Result<(), TcpStream> {
+        if let Some(heartbeat) = host.heartbeat() {
+            let options = TcpOptions {
+                user_timeout: Some(heartbeat.timeout),
+                ..TcpOptions::default()
+            };
+            // A socket that is no more fails at the next step as well.
+            let _ = tcp::set_options(&stream, &options);
+        }
         // A request that asks for more than a stream goes the usual way, which says what it gets.
         if opening.request.uri().query().is_some() || opening.request.headers().contains_key(UPGRADE) {
             return Err(stream);
         }
-        let Some(session) = host.open::<Self>(kill.clone()) else {
+        let Ok(resume) = resume_point(opening.request.headers()) else {
+            return Err(stream);
+        };
+        let Some(session) = host.open::<Self>(connection, resume) else {
             return Err(stream);
         };
         let taken = opening.take(&stream);
@@ -46,7 +69,7 @@ impl ServerHalf for SseServer {
         drop(opening);
         let reason = match taken {
             Ok(()) => serve(stream, &session, &**host).await,
-            Err(_) => CloseReason::Reset,
+            Err(e) => CloseReason::of_io(&e),
         };
         host.closed(&session, reason);
         Ok(())
@@ -71,12 +94,17 @@ impl ServerHalf for SseServer {
 }
 
 fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
-    let Some(session) = host.open::<SseServer>(ConnectionKill::of(request)) else {
+    let resume = match resume_point(request.headers()) {
+        Ok(resume) => resume,
+        Err(words) => return refusal(StatusCode::BAD_REQUEST, words),
+    };
+    let Some(session) = host.open::<SseServer>(&Connection::of(request), resume) else {
         return refusal(
             StatusCode::SERVICE_UNAVAILABLE,
             "the server takes no more sessions",
         );
     };
+    ask_to_wait(&session, &**host);
     let mut response = status(StatusCode::OK);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -85,10 +113,30 @@ fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
     response
 }
 
+/// The number of the first message that a client has not had, which comes after the one whose id it names (WHATWG HTML,
+/// section 9.2.4). A client without one names none, or an empty one.
+fn resume_point(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
+    let Some(id) = headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) else {
+        return Ok(None);
+    };
+    let seen = id.to_str().ok().and_then(|id| id.parse::<u64>().ok());
+    seen.and_then(|seen| seen.checked_add(1))
+        .map(Some)
+        .ok_or("Last-Event-ID must be the id of an event of this server: a number")
+}
+
+/// Says at the start of the stream how long the client shall wait before it comes back.
+fn ask_to_wait<H: Host>(session: &Session, host: &H) {
+    if let Some(retry) = host.retry() {
+        session.outbox.push_first(&chunk::wrap(&writer::retry(retry)));
+    }
+}
+
 /// Serves a stream straight on its socket. Messages are written by whoever pushes them; this task writes what the socket did
 /// not take at once, and notices the client's end.
 async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> CloseReason {
     let stream = Arc::new(stream);
+    ask_to_wait(session, host);
     // The connection ends with the stream: there is nobody to read a further request from it.
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n{SESSION_HEADER}: {}\r\n\
@@ -99,7 +147,7 @@ async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> 
     let mut ending = false;
     let served = poll_fn(|cx| {
         if let Poll::Ready(reason) = poll_client(&stream, ending, cx) {
-            return Poll::Ready(reason);
+            return Poll::Ready(session.outbox.failure().unwrap_or(reason));
         }
         loop {
             match session
@@ -107,7 +155,7 @@ async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> 
                 .poll_write_out(cx, |sent| host.written(session, sent))
             {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
+                Poll::Ready(Err(reason)) => return Poll::Ready(reason),
                 Poll::Ready(Ok(())) if session.outbox.has_overflowed() => {
                     return Poll::Ready(CloseReason::SlowReader);
                 }
@@ -121,7 +169,7 @@ async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> 
     });
     tokio::select! {
         reason = served => reason,
-        () = session.kill.killed() => CloseReason::SlowReader,
+        reason = session.connection.killed() => reason,
     }
 }
 
@@ -131,7 +179,7 @@ fn poll_client(stream: &TcpStream, ending: bool, cx: &mut Context<'_>) -> Poll<C
     loop {
         match stream.poll_read_ready(cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
+            Poll::Ready(Err(e)) => return Poll::Ready(CloseReason::of_io(&e)),
             Poll::Ready(Ok(())) => {}
         }
         match stream.try_read(&mut nothing) {
@@ -139,7 +187,7 @@ fn poll_client(stream: &TcpStream, ending: bool, cx: &mut Context<'_>) -> Poll<C
             Ok(0) => return Poll::Ready(CloseReason::EndedEarly),
             Ok(_) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Poll::Ready(CloseReason::Reset),
+            Err(e) => return Poll::Ready(CloseReason::of_io(&e)),
         }
     }
 }

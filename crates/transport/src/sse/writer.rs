@@ -1,5 +1,7 @@
 //! Writer of event streams: one message, one event.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -21,21 +23,36 @@ pub const fn encoded_bytes(payload_bytes: usize) -> usize {
         .saturating_add(FIELD_NAME)
 }
 
+/// A comment without words, which reaches no application: a heartbeat.
+pub const COMMENT: &[u8] = b":\n\n";
+
+/// The field that sets how long clients wait before they come back, whole milliseconds.
+pub fn retry(wait: Duration) -> Bytes {
+    format!("retry: {}\n\n", wait.as_millis()).into()
+}
+
 /// The event that carries `message`.
 pub fn encode(message: &Message) -> Bytes {
+    encode_with_id(message, None)
+}
+
+/// The event that carries `message`, with an id when it has one.
+pub fn encode_with_id(message: &Message, id: Option<u64>) -> Bytes {
     let payload = &message.payload[..];
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     match message.kind {
-        Kind::Binary => in_base64(BINARY_TYPE, payload),
+        Kind::Binary => in_base64(&id, BINARY_TYPE, payload),
         // A carriage return ends a line like a line feed does, so a reader could not tell which of them it was.
-        Kind::Text if memchr(b'\r', payload).is_some() => in_base64(TEXT_TYPE, payload),
-        Kind::Text => in_lines(payload),
+        Kind::Text if memchr(b'\r', payload).is_some() => in_base64(&id, TEXT_TYPE, payload),
+        Kind::Text => in_lines(&id, payload),
     }
 }
 
-fn in_lines(text: &[u8]) -> Bytes {
+fn in_lines(id: &str, text: &[u8]) -> Bytes {
     const NAME: &[u8] = b"data: ";
     let lines = memchr_iter(b'\n', text).count() + 1;
-    let mut event = Vec::with_capacity(lines * NAME.len() + text.len() + 2);
+    let mut event = Vec::with_capacity(id.len() + lines * NAME.len() + text.len() + 2);
+    event.extend_from_slice(id.as_bytes());
     for line in text.split_inclusive(|b| *b == b'\n') {
         event.extend_from_slice(NAME);
         event.extend_from_slice(line);
@@ -48,8 +65,9 @@ fn in_lines(text: &[u8]) -> Bytes {
     event.into()
 }
 
-fn in_base64(event_type: &str, payload: &[u8]) -> Bytes {
-    let mut event = String::with_capacity(encoded_bytes(payload.len()) + 16);
+fn in_base64(id: &str, event_type: &str, payload: &[u8]) -> Bytes {
+    let mut event = String::with_capacity(id.len() + encoded_bytes(payload.len()) + 16);
+    event.push_str(id);
     event.push_str("event: ");
     event.push_str(event_type);
     event.push_str("\ndata: ");

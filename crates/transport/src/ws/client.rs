@@ -1,6 +1,6 @@
 //! WebSocket, client half.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,12 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream};
-use pushmark_measure::clock;
+use pushmark_measure::{Nanos, clock};
 use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
 use crate::error::{ErrorClass, Step, TransportError};
+use crate::http::resume_path;
 use crate::message::{Kind, Message};
 use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
 use crate::tcp::{self, Notes, Stamped};
@@ -23,11 +24,33 @@ use crate::ws::{WsServer, class_of, client_read_bytes, config};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WsConnector;
 
-// Both halves live on one thread and never hold the borrow over a wait.
-type Shared = Rc<RefCell<WebSocketStream<Stamped>>>;
+/// What both halves share. They live on one thread and never hold the borrow over a wait.
+struct Both {
+    stream: RefCell<WebSocketStream<Stamped>>,
+    /// The sending half waits for the socket, which wakes one waiter alone.
+    writing: Cell<bool>,
+}
+
+type Shared = Rc<Both>;
 
 /// The sending half.
 pub struct WsTx(Shared);
+
+/// The sending half's wait, however it ends.
+struct Writing<'a>(&'a Cell<bool>);
+
+impl<'a> Writing<'a> {
+    fn begin(writing: &'a Cell<bool>) -> Self {
+        writing.set(true);
+        Self(writing)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
 
 /// The receiving half.
 pub struct WsRx {
@@ -36,6 +59,8 @@ pub struct WsRx {
     end: Option<Result<(), TransportError>>,
     /// The peer's close frame has come: how long it may still take to close the connection.
     closing: Option<Pin<Box<Sleep>>>,
+    /// A ping may not have gone out whole.
+    probing: bool,
 }
 
 /// How long a peer that has sent its close frame may leave the connection open (RFC 6455, section 7.1.1: the client
@@ -50,7 +75,8 @@ impl Connector for WsConnector {
         let started = clock::now();
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
-        let url = format!("ws://{}{}", target.address, WsServer::PATH);
+        let path = resume_path(WsServer::PATH, target.resume.as_deref())?;
+        let url = format!("ws://{}{path}", target.address);
         let handshake = tokio_tungstenite::client_async_with_config(
             url,
             Stamped::new(stream, target.kernel_stamps),
@@ -68,13 +94,17 @@ impl Connector for WsConnector {
             tcp_connected,
             usable: clock::now(),
         };
-        let shared = Rc::new(RefCell::new(socket));
+        let shared = Rc::new(Both {
+            stream: RefCell::new(socket),
+            writing: Cell::new(false),
+        });
         Ok(Connected {
             tx: WsTx(shared.clone()),
             rx: WsRx {
                 socket: shared,
                 end: None,
                 closing: None,
+                probing: false,
             },
             times,
         })
@@ -86,15 +116,16 @@ fn with<T>(
     cx: &mut Context<'_>,
     poll: impl FnOnce(Pin<&mut WebSocketStream<Stamped>>, &mut Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
-    poll(Pin::new(&mut *shared.borrow_mut()), cx)
+    poll(Pin::new(&mut *shared.stream.borrow_mut()), cx)
 }
 
 impl WsTx {
     async fn write(&self, step: Step, message: tungstenite::Message) -> Result<(), TransportError> {
+        let _writing = Writing::begin(&self.0.writing);
         poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_ready(cx)))
             .await
             .map_err(|e| class_of(step, e))?;
-        Pin::new(&mut *self.0.borrow_mut())
+        Pin::new(&mut *self.0.stream.borrow_mut())
             .start_send(message)
             .map_err(|e| class_of(step, e))?;
         poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_flush(cx)))
@@ -124,11 +155,44 @@ fn to_frame(kind: Kind, payload: bytes::Bytes) -> Option<tungstenite::Message> {
     })
 }
 
+impl WsRx {
+    /// Writes what is left of a ping, as far as the socket takes it. When the sending half waits for the socket, it writes the
+    /// ping as well.
+    fn flush_probe(&mut self, cx: &mut Context<'_>) -> Result<(), TransportError> {
+        if self.socket.writing.get() {
+            return Ok(());
+        }
+        match with(&self.socket, cx, |s, cx| s.poll_flush(cx)) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(flushed) => {
+                self.probing = false;
+                flushed.or_else(|e| self.probe_failed(e))
+            }
+        }
+    }
+
+    fn probe_failed(&mut self, e: tungstenite::Error) -> Result<(), TransportError> {
+        match e {
+            // Whatever ends the session is told by the next wait, after the messages that came before it; and a peer that
+            // takes nothing gives no sign of life either.
+            tungstenite::Error::ConnectionClosed
+            | tungstenite::Error::AlreadyClosed
+            | tungstenite::Error::Protocol(_)
+            | tungstenite::Error::Io(_)
+            | tungstenite::Error::WriteBufferFull(_) => Ok(()),
+            e => Err(class_of(Step::Send, e)),
+        }
+    }
+}
+
 impl Rx for WsRx {
     async fn recv<I: Inbox>(&mut self, inbox: &mut I) -> Result<usize, TransportError> {
         poll_fn(|cx| {
             if let Some(end) = &self.end {
                 return Poll::Ready(end.clone().map(|()| 0));
+            }
+            if self.probing {
+                self.flush_probe(cx)?;
             }
             let mut count = 0;
             loop {
@@ -145,7 +209,7 @@ impl Rx for WsRx {
                     Poll::Ready(next) => next,
                 };
                 // What one read brought has one arrival time; what a later read of this wake-up brought, its own.
-                let received = self.socket.borrow().get_ref().last_read();
+                let received = self.socket.stream.borrow().get_ref().last_read();
                 let end = match next {
                     Some(Ok(tungstenite::Message::Text(text))) => {
                         inbox.deliver(received, Kind::Text, text.as_bytes());
@@ -174,6 +238,29 @@ impl Rx for WsRx {
                 // What came before the end is told first; the end is told by the next call.
                 return Poll::Ready(if count > 0 { Ok(count) } else { end.map(|()| 0) });
             }
+        })
+        .await
+    }
+
+    fn last_heard(&self) -> Nanos {
+        self.socket.stream.borrow().get_ref().last_read().at
+    }
+
+    async fn probe(&mut self) -> Result<(), TransportError> {
+        poll_fn(|cx| {
+            if let Some(end) = &self.end {
+                let gone = TransportError::new(Step::Send, ErrorClass::Closed, "the session is closed");
+                return Poll::Ready(Err(end.clone().err().unwrap_or(gone)));
+            }
+            if !self.probing && self.closing.is_none() {
+                let ping = tungstenite::Message::Ping(bytes::Bytes::new());
+                let queued = Pin::new(&mut *self.socket.stream.borrow_mut()).start_send(ping);
+                if let Err(e) = queued {
+                    return Poll::Ready(self.probe_failed(e));
+                }
+                self.probing = true;
+            }
+            Poll::Ready(self.flush_probe(cx))
         })
         .await
     }

@@ -29,6 +29,9 @@ pub(super) fn encode(message: &Message) -> Bytes {
     frame.freeze()
 }
 
+/// A ping without a payload, as a server sends it.
+pub(super) const PING: &[u8] = b"\x89\x00";
+
 #[cfg(test)]
 mod tests {
     use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
@@ -55,5 +58,7 @@ mod tests {
                 assert_eq!(read.into_data(), message.payload);
             }
         }
+        let read = WebSocket::from_raw_socket(std::io::Cursor::new(PING.to_vec()), Role::Client, None).read();
+        assert!(matches!(read, Ok(tungstenite::Message::Ping(payload)) if payload.is_empty()));
     }
 }

@@ -12,14 +12,16 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, StatusCode};
 use hyper_util::rt::TokioIo;
+use pushmark_measure::Nanos;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message as Ws};
 
-use crate::host::{CloseReason, ConnectionKill, Host, Session};
-use crate::http::{refusal, status};
+use crate::connection::Connection;
+use crate::host::{CloseReason, Heartbeat, Host, Session};
+use crate::http::{refusal, resume_point, status};
 use crate::message::{Kind, Message};
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
 use crate::takeover::Opening;
@@ -32,20 +34,35 @@ pub struct WsServer;
 impl ServerHalf for WsServer {
     const PATH: &'static str = "/ws";
 
-    fn encode(message: &Message) -> Bytes {
+    fn encode(message: &Message, _id: Option<u64>) -> Bytes {
         frame::encode(message)
+    }
+
+    fn beat(session: &Session, heartbeat: Heartbeat, now: Nanos) {
+        let heard = session.last_heard();
+        let quiet = now.duration_since(heard);
+        if quiet >= heartbeat.every + heartbeat.timeout {
+            session.connection.kill(CloseReason::Heartbeat);
+        } else if quiet >= heartbeat.every && session.last_beat() <= heard {
+            // Once: what was sent arrives, or the connection is no good.
+            session.beat_at(now);
+            session.outbox.push_control(frame::PING);
+        }
     }
 
     async fn take_over<H: Host>(
         opening: Opening,
         stream: TcpStream,
         host: &Arc<H>,
-        kill: &ConnectionKill,
+        connection: &Connection,
     ) -> Result<(), TcpStream> {
         let Ok(key) = check(&Method::GET, opening.request.headers()) else {
             return Err(stream);
         };
-        let Some(session) = host.open::<Self>(kill.clone()) else {
+        let Ok(resume) = resume_point(opening.request.uri()) else {
+            return Err(stream);
+        };
+        let Some(session) = host.open::<Self>(connection, resume) else {
             return Err(stream);
         };
         let accept = derive_accept_key(key.as_bytes());
@@ -58,7 +75,7 @@ impl ServerHalf for WsServer {
         drop(opening);
         let reason = match taken {
             Ok(()) => serve(stream, Bytes::new(), head.as_bytes(), &session, &**host).await,
-            Err(_) => CloseReason::Reset,
+            Err(e) => CloseReason::of_io(&e),
         };
         host.closed(&session, reason);
         Ok(())
@@ -75,8 +92,11 @@ impl ServerHalf for WsServer {
                 return response;
             }
         };
-        let kill = ConnectionKill::of(&request);
-        let Some(session) = host.open::<Self>(kill) else {
+        let resume = match resume_point(request.uri()) {
+            Ok(resume) => resume,
+            Err(words) => return refusal(StatusCode::BAD_REQUEST, words),
+        };
+        let Some(session) = host.open::<Self>(&Connection::of(&request), resume) else {
             return refusal(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the server takes no more sessions",
@@ -145,6 +165,7 @@ async fn serve<H: Host>(
         session: session.clone(),
         // An empty remainder would keep the handshake's whole buffer.
         early: if early.is_empty() { Bytes::new() } else { early },
+        noted: host.heartbeat().is_some(),
     };
     let config = config(host.max_message_bytes(), SERVER_READ_BYTES);
     let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
@@ -152,7 +173,7 @@ async fn serve<H: Host>(
     let mut served = Served { closing: false };
     tokio::select! {
         reason = poll_fn(|cx| served.poll(Pin::new(&mut socket), session, host, cx)) => reason,
-        () = session.kill.killed() => CloseReason::SlowReader,
+        reason = session.connection.killed() => reason,
     }
 }
 
@@ -175,7 +196,10 @@ impl Served {
                 Some(Ok(Ws::Binary(payload))) => (Kind::Binary, payload),
                 Some(Ok(_)) => continue,
                 None => return Poll::Ready(self.reason_of_end()),
-                Some(Err(e)) => return Poll::Ready(self.reason_of_error(&e)),
+                Some(Err(e)) => {
+                    let reason = self.reason_of_error(&e);
+                    return Poll::Ready(session.outbox.failure().unwrap_or(reason));
+                }
             };
             host.received(session, Message { kind, payload });
         }
@@ -185,7 +209,7 @@ impl Served {
                 .poll_write_out(cx, |sent| host.written(session, sent))
             {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(CloseReason::Reset),
+                Poll::Ready(Err(reason)) => return Poll::Ready(reason),
                 Poll::Ready(Ok(())) if session.outbox.has_overflowed() => {
                     return Poll::Ready(CloseReason::SlowReader);
                 }
@@ -206,7 +230,7 @@ impl Served {
         match error {
             tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => self.reason_of_end(),
             tungstenite::Error::Protocol(ResetWithoutClosingHandshake) => CloseReason::EndedEarly,
-            tungstenite::Error::Io(_) => CloseReason::Reset,
+            tungstenite::Error::Io(e) => CloseReason::of_io(e),
             _ => CloseReason::Protocol,
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct Socket {
     pub(super) session: Arc<Session>,
     /// What came right behind the handshake.
     pub(super) early: Bytes,
+    /// Reads are noted in the session.
+    pub(super) noted: bool,
 }
 
 impl AsyncRead for Socket {
@@ -36,6 +38,9 @@ impl AsyncRead for Socket {
             match self.stream.try_read(buf.initialize_unfilled()) {
                 Ok(n) => {
                     buf.advance(n);
+                    if self.noted && n > 0 {
+                        self.session.hear();
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}

@@ -14,7 +14,8 @@ use pushmark_transport::http::refusal;
 use pushmark_transport::outbox::Pushed;
 use pushmark_transport::takeover::Opening;
 use pushmark_transport::{
-    CloseReason, ConnectionKill, Host, Message, Outbox, ServerHalf, Session, SessionId, WhenFull, registry,
+    CloseReason, Connection, Heartbeat, Host, Message, Outbox, Outgoing, ServerHalf, Session, SessionId,
+    WhenFull, registry,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -30,6 +31,11 @@ pub(crate) struct Config {
     pub(crate) max_message_bytes: usize,
     pub(crate) poll_deadline: Duration,
     pub(crate) absence_deadline: Duration,
+    /// All messages are kept, numbered in the order of their publication, and clients that come back get them again.
+    pub(crate) history: bool,
+    pub(crate) retry: Option<Duration>,
+    /// Clients are looked at all the time.
+    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 impl Default for Config {
@@ -43,6 +49,9 @@ impl Default for Config {
             max_message_bytes: 1 << 20,
             poll_deadline: Duration::from_secs(25),
             absence_deadline: Duration::from_secs(15),
+            history: false,
+            retry: None,
+            heartbeat: None,
         }
     }
 }
@@ -52,6 +61,8 @@ pub(crate) struct Record {
     pub(crate) session: Arc<Session>,
     pub(crate) received: Vec<Message>,
     pub(crate) closed: Vec<CloseReason>,
+    /// What waited for an answer went away.
+    pub(crate) cut: Vec<CloseReason>,
     pub(crate) offered: usize,
     pub(crate) dropped: usize,
     pub(crate) written: usize,
@@ -61,6 +72,7 @@ pub(crate) struct Record {
 pub(crate) struct TestHost {
     config: Config,
     sessions: Mutex<HashMap<SessionId, Record>>,
+    published: Mutex<Vec<Message>>,
 }
 
 impl TestHost {
@@ -68,6 +80,7 @@ impl TestHost {
         Arc::new(Self {
             config,
             sessions: Mutex::default(),
+            published: Mutex::default(),
         })
     }
 
@@ -81,8 +94,15 @@ impl TestHost {
 
     /// Gives `message` to every open session.
     pub(crate) fn publish(&self, message: &Message) {
-        for record in self.sessions.lock().unwrap().values_mut() {
-            record.push(message);
+        let mut sessions = self.sessions.lock().unwrap();
+        let mut published = self.published.lock().unwrap();
+        let id = self.config.history.then_some(published.len() as u64);
+        if self.config.history {
+            published.push(message.clone());
+        }
+        for record in sessions.values_mut() {
+            let encoded = (record.session.encode)(message, id);
+            record.push(encoded);
         }
     }
 
@@ -112,8 +132,8 @@ impl TestHost {
 }
 
 impl Record {
-    fn push(&mut self, message: &Message) {
-        match self.session.push(message, clock::now()) {
+    fn push(&mut self, encoded: bytes::Bytes) {
+        match self.session.push_encoded(encoded, clock::now()) {
             Pushed::Closed => return,
             Pushed::Written => self.written += 1,
             Pushed::Queued => {}
@@ -136,7 +156,7 @@ impl Record {
 }
 
 impl Host for TestHost {
-    fn open<S: ServerHalf>(&self, kill: ConnectionKill) -> Option<Arc<Session>> {
+    fn open<S: ServerHalf>(&self, connection: &Connection, resume: Option<u64>) -> Option<Arc<Session>> {
         let mut sessions = self.sessions.lock().unwrap();
         let open = sessions.values().filter(|r| r.closed.is_empty()).count();
         if open >= self.config.max_sessions {
@@ -145,12 +165,19 @@ impl Host for TestHost {
         let outbox = Outbox::new(self.config.outbox_messages, self.config.when_full);
         // Guessable, which a test may be.
         let id = SessionId(sessions.len() as u128 + 1);
-        let session = Arc::new(Session::new::<S>(id, outbox, kill));
+        let session = Arc::new(Session::new::<S>(id, outbox, connection.clone()));
+        let published = self.published.lock().unwrap();
+        let seen = resume.map_or(published.len(), |from| published.len().min(from as usize));
+        let again = (seen..).zip(&published[seen..]);
+        let offered = session.outbox.replay(
+            again.map(|(id, message)| Outgoing::message(S::encode(message, Some(id as u64)), clock::now())),
+        );
         let record = Record {
             session: session.clone(),
             received: Vec::new(),
             closed: Vec::new(),
-            offered: 0,
+            cut: Vec::new(),
+            offered,
             dropped: 0,
             written: 0,
             undelivered: 0,
@@ -169,7 +196,7 @@ impl Host for TestHost {
         let mut sessions = self.sessions.lock().unwrap();
         let record = sessions.get_mut(&session.id).unwrap();
         if self.config.echo {
-            record.push(&message);
+            record.push((session.encode)(&message, None));
         }
         record.received.push(message);
     }
@@ -194,6 +221,19 @@ impl Host for TestHost {
         self.config.max_message_bytes
     }
 
+    fn cut(&self, session: &Session, reason: CloseReason) {
+        let mut sessions = self.sessions.lock().unwrap();
+        sessions.get_mut(&session.id).unwrap().cut.push(reason);
+    }
+
+    fn heartbeat(&self) -> Option<Heartbeat> {
+        self.config.heartbeat
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        self.config.retry
+    }
+
     fn poll_deadline(&self) -> Duration {
         self.config.poll_deadline
     }
@@ -207,21 +247,33 @@ impl Host for TestHost {
 pub(crate) async fn serve(host: Arc<TestHost>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    if let Some(heartbeat) = host.config.heartbeat {
+        let host = host.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                host.records(|r| {
+                    if r.closed.is_empty() {
+                        (r.session.beat)(&r.session, heartbeat, clock::now());
+                    }
+                });
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
     tokio::task::spawn_local(async move {
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::task::spawn_local(connection(stream, host.clone()));
+            let (stream, peer) = listener.accept().await.unwrap();
+            tokio::task::spawn_local(connection(stream, Connection::from(peer), host.clone()));
         }
     });
     address
 }
 
-async fn connection(stream: TcpStream, host: Arc<TestHost>) {
+async fn connection(stream: TcpStream, connection: Connection, host: Arc<TestHost>) {
     stream.set_nodelay(true).unwrap();
-    let kill = ConnectionKill::default();
     let stream = match Opening::look(&stream).await {
         Ok(Some(opening)) if host.config.take_over => {
-            match registry::take_over(opening, stream, &host, &kill).await {
+            match registry::take_over(opening, stream, &host, &connection).await {
                 Ok(()) => return,
                 Err(stream) => stream,
             }
@@ -230,9 +282,9 @@ async fn connection(stream: TcpStream, host: Arc<TestHost>) {
         Err(_) => return,
     };
     let service = service_fn(|mut request| {
-        let (host, kill) = (host.clone(), kill.clone());
+        let (host, connection) = (host.clone(), connection.clone());
         async move {
-            request.extensions_mut().insert(kill);
+            request.extensions_mut().insert(connection);
             let response = registry::respond(request, &host).await;
             Ok::<_, Infallible>(response.unwrap_or_else(|_| refusal(hyper::StatusCode::NOT_FOUND, "")))
         }
@@ -241,8 +293,12 @@ async fn connection(stream: TcpStream, host: Arc<TestHost>) {
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
+    tokio::pin!(served);
     tokio::select! {
-        _ = served => {}
-        () = kill.killed() => {}
+        // Said while the connection's sessions are still there to hear it.
+        ended = served.as_mut() => if let Err(e) = ended {
+            connection.note(CloseReason::of_http(&e));
+        },
+        _ = connection.killed() => {}
     }
 }
