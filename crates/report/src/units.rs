@@ -94,6 +94,17 @@ pub fn with_unit(number: &str, unit: &str) -> String {
     }
 }
 
+/// A span in seconds without needless zeros: `5 s`, `0.5 s`.
+pub fn seconds(s: f64) -> String {
+    let number = three_digits(s);
+    let number = if number.contains('.') && !number.contains('e') {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &number
+    };
+    format!("{number} s")
+}
+
 /// Three significant digits, thousands apart: `0.0123`, `4.50`, `41,200`.
 pub fn three_digits(value: f64) -> String {
     if value.is_nan() {
