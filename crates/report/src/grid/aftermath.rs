@@ -93,12 +93,15 @@ fn when(noticed: &Noticed) -> Cell {
     match (noticed.p50_ns, noticed.max_ns) {
         (Some(p50), Some(max)) => {
             let (p50, max) = (time(p50), time(max));
+            // The unit is said once where it is the same.
+            let unit = |shown: &str| shown.rsplit(' ').next().unwrap_or("").to_owned();
+            let beside = match max.split_once(' ') {
+                _ if p50 == max => String::new(),
+                Some((number, _)) if unit(&p50) == unit(&max) => format!("(max {number})"),
+                _ => format!("(max {max})"),
+            };
             Cell {
-                spread: if p50 == max {
-                    String::new()
-                } else {
-                    format!("(max {max})")
-                },
+                spread: beside,
                 ..plain(p50)
             }
         }
