@@ -68,7 +68,7 @@ impl Histogram {
                     .saturating_record_n(step.value_iterated_to(), step.count_at_value());
             }
         }
-        self.out_of_range += other.out_of_range;
+        self.out_of_range = self.out_of_range.saturating_add(other.out_of_range);
     }
 
     /// Empties the histogram, keeping its memory.

@@ -27,6 +27,7 @@ struct Page<'a> {
     banner: &'static str,
     verdict: String,
     findings: Vec<[String; 3]>,
+    aftermath: Vec<Table>,
     tables: Vec<Table>,
     legend: Vec<String>,
     checks: &'a [Check],
@@ -38,15 +39,18 @@ struct Page<'a> {
     setup: Vec<[String; 2]>,
     host: Vec<[String; 2]>,
     source: String,
-    glossary: &'a [(&'a str, &'a str)],
+    glossary: Vec<(&'static str, &'static str)>,
 }
 
 #[derive(Serialize)]
 struct Table {
     title: String,
     corner: String,
+    numeric: bool,
+    headed: bool,
     heads: Vec<Head>,
     sections: Vec<Section>,
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -59,7 +63,7 @@ struct Head {
 
 #[derive(Serialize)]
 struct Section {
-    title: &'static str,
+    title: String,
     rows: Vec<Line>,
 }
 
@@ -90,6 +94,8 @@ pub(crate) fn page(
     charts: &[Chart],
 ) -> Result<String, ReportError> {
     let grids = grid::all(comparison);
+    let aftermath = grid::aftermath(comparison);
+    let legend = words::legend(comparison, &[aftermath.clone(), grids.clone()].concat());
     let quality = &comparison.quality;
     let findings = quality
         .findings
@@ -109,7 +115,8 @@ pub(crate) fn page(
         .as_str(),
         verdict: quality.headline(),
         findings: findings.collect(),
-        legend: words::legend(comparison, &grids),
+        legend,
+        aftermath: aftermath.into_iter().map(table).collect(),
         tables: grids.into_iter().map(table).collect(),
         checks,
         checks_missed: checks.iter().filter(|c| !c.held).count(),
@@ -120,7 +127,7 @@ pub(crate) fn page(
         setup: setup(run),
         host: host(run),
         source: visible_block(&run.manifest.plan.source),
-        glossary: words::GLOSSARY,
+        glossary: words::glossary(comparison),
     };
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
@@ -160,6 +167,9 @@ fn table(grid: Grid) -> Table {
     Table {
         title: grid.title,
         corner: grid.corner,
+        numeric: grid.numeric,
+        headed: grid.headed,
+        notes: grid.notes,
         heads: heads.collect(),
         sections: sections.collect(),
     }

@@ -49,6 +49,7 @@ pub fn markdown(comparison: &Comparison, checks: &[Check]) -> String {
         out.push('\n');
     }
     let grids = grid::all(comparison);
+    let grids = [grid::aftermath(comparison), grids].concat();
     for grid in &grids {
         table(grid, &mut out);
     }
@@ -77,11 +78,12 @@ fn table(grid: &Grid, out: &mut String) {
     out.push_str("\n|---|---|");
     out.push_str(&"--:|".repeat(grid.heads.len()));
     out.push('\n');
+    let between = if grid.headed { ": " } else { " " };
     for section in &grid.sections {
         for row in &section.rows {
             out.push_str(&format!(
                 "| {} | {} |",
-                escape(format!("{} {}", section.title, row.label).trim()),
+                escape(format!("{}{between}{}", section.title, row.label).trim()),
                 row.unit
             ));
             for cell in &row.cells {
@@ -103,4 +105,10 @@ fn table(grid: &Grid, out: &mut String) {
         }
     }
     out.push('\n');
+    for note in &grid.notes {
+        out.push_str(&format!("- {}\n", escape(note)));
+    }
+    if !grid.notes.is_empty() {
+        out.push('\n');
+    }
 }

@@ -16,14 +16,19 @@ const MOST_FINDINGS: usize = 8;
 pub fn text(comparison: &Comparison, color: bool) -> String {
     write(
         comparison,
-        grid::headline(comparison).into_iter().collect(),
+        [
+            grid::aftermath(comparison),
+            grid::headline(comparison).into_iter().collect(),
+        ]
+        .concat(),
         Paint { color },
     )
 }
 
 /// Like [`text`], and for a sweep also the table of each point.
 pub fn full_text(comparison: &Comparison, color: bool) -> String {
-    write(comparison, grid::all(comparison), Paint { color })
+    let grids = [grid::aftermath(comparison), grid::all(comparison)].concat();
+    write(comparison, grids, Paint { color })
 }
 
 fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
@@ -55,6 +60,9 @@ fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
         }
         for row in lay_out(grid, paint) {
             line(&row);
+        }
+        for part in grid.notes.iter().flat_map(|n| wrap(n, WIDTH, 2)) {
+            line(&paint.dim(&part));
         }
     }
     line("");
@@ -107,7 +115,13 @@ impl Widths {
 /// The lines of a table, in as many blocks as its width asks for.
 fn lay_out(grid: &Grid, paint: Paint) -> Vec<String> {
     let rows = || grid.sections.iter().flat_map(|s| &s.rows);
-    let title = grid.sections.iter().map(|s| width(s.title)).max().unwrap_or(0);
+    // A title on a line of its own takes no column; its rows are indented.
+    let title = if grid.headed {
+        0
+    } else {
+        let titles = grid.sections.iter().map(|s| width(&s.title));
+        titles.max().unwrap_or(0)
+    };
     let label = rows()
         .map(|r| width(&r.label))
         .chain([width(&grid.corner)])
@@ -174,9 +188,9 @@ fn block(
     paint: Paint,
     lines: &mut Vec<String>,
 ) {
-    let numeric = !grid.corner.is_empty();
+    let apart = !grid.corner.is_empty();
     let name = |text: &str| {
-        if numeric {
+        if grid.numeric {
             right(text, label)
         } else {
             left(text, label)
@@ -202,11 +216,18 @@ fn block(
         lines.push(remarks);
     }
     for (at, section) in grid.sections.iter().enumerate() {
-        if numeric && at > 0 {
+        if apart && at > 0 {
             lines.push(String::new());
         }
+        if grid.headed {
+            lines.push(paint.bold(&section.title));
+        }
         for (n, row) in section.rows.iter().enumerate() {
-            let heading = if n == 0 { section.title } else { "" };
+            let heading = if n == 0 && !grid.headed {
+                section.title.as_str()
+            } else {
+                ""
+            };
             let mut text = format!(
                 "{}  {}  {}",
                 left(heading, title),

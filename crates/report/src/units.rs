@@ -75,7 +75,12 @@ impl Unit {
 
     /// `value` (in the base unit) in this unit, with three significant digits and without the unit's name.
     pub fn show(&self, value: f64) -> String {
-        three_digits(value / self.size)
+        let number = three_digits(value / self.size);
+        // Counts are whole, but for the middle of two.
+        if self.label.is_empty() {
+            return without_zeros(&number).to_owned();
+        }
+        number
     }
 }
 
@@ -91,6 +96,20 @@ pub fn with_unit(number: &str, unit: &str) -> String {
         "" => number.to_owned(),
         _ if unit.starts_with('/') => format!("{number}{unit}"),
         _ => format!("{number} {unit}"),
+    }
+}
+
+/// A span in seconds without needless zeros: `5 s`, `0.5 s`.
+pub fn seconds(s: f64) -> String {
+    format!("{} s", without_zeros(&three_digits(s)))
+}
+
+/// A number as shown, without zeros behind the point that say nothing.
+fn without_zeros(number: &str) -> &str {
+    if number.contains('.') && !number.contains('e') {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        number
     }
 }
 

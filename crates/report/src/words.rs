@@ -18,12 +18,14 @@ pub(crate) fn legend(comparison: &Comparison, grids: &[Grid]) -> Vec<String> {
     }
     if cells().any(|c| c.winner) {
         lines.push("* ahead: its worst repeat beats the best repeat of every other".to_owned());
+    } else if comparison.variants.len() > 1 && comparison.is_interrupted() {
+        lines.push("no * : sessions were cut off on purpose, so nobody is ahead where any were".to_owned());
     } else if comparison.variants.len() > 1 && comparison.repeats > 1 {
         lines.push("no * : nobody is ahead by more than the spread between repeats".to_owned());
     } else if comparison.variants.len() > 1 {
         lines.push("no * : a single repeat cannot tell a difference from noise".to_owned());
     }
-    if cells().any(|c| !c.spread.is_empty()) {
+    if cells().any(|c| c.spread.contains('…')) {
         lines.push(format!(
             "a…b: the least and the greatest of {} repeats, beside their median",
             comparison.repeats
@@ -67,8 +69,43 @@ pub(crate) fn bias(comparison: &Comparison) -> Vec<&'static str> {
     lines
 }
 
-/// What each word of a report means.
-pub(crate) const GLOSSARY: &[(&str, &str)] = &[
+/// The words that this report uses.
+pub(crate) fn glossary(comparison: &Comparison) -> Vec<(&'static str, &'static str)> {
+    let breaks = comparison.points.iter().any(|p| !p.aftermath.is_empty());
+    let more: &[_] = if breaks { OF_FAULTS } else { &[] };
+    [GLOSSARY, more].concat()
+}
+
+/// Words of runs in which something was to break.
+const OF_FAULTS: &[(&str, &str)] = &[
+    (
+        "noticed",
+        "A side noticed a fault when it acted on it: the session ended in its hands. Undetected is a count with the time for which it was watched.",
+    ),
+    (
+        "outage",
+        "From the last message before a session was cut off to the first one after it came back.",
+    ),
+    (
+        "reconnected after",
+        "From when service was available again (from the cut, where it was never gone) until the session was usable again.",
+    ),
+    (
+        "gap",
+        "Messages published while a session was cut off: made up for after it came back, or lost to it. Duplicated came a second time.",
+    ),
+    (
+        "herd",
+        "The most attempts to connect in any 100 ms: sessions that were cut off together and come back together.",
+    ),
+    (
+        "stayed",
+        "Sessions that were never cut off, and the latency of their messages before the first fault and from then on.",
+    ),
+];
+
+/// What each word of every report means.
+const GLOSSARY: &[(&str, &str)] = &[
     (
         "latency",
         "Time from when the schedule said a message should leave until the receiver had it. What a user feels: a sender that falls behind cannot hide it.",

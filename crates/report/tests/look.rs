@@ -11,6 +11,8 @@ fn sample_reports() {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-samples");
     let mut runs = support::all();
     runs.push(("hostile", support::hostile()));
+    runs.extend(support::faults::all());
+    runs.push(("hostile_faults", support::faults::hostile()));
     for (name, run) in runs {
         for (path, bytes) in pushmark_report::render(&run).unwrap() {
             let path = base.join(name).join(path);

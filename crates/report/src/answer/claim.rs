@@ -38,9 +38,7 @@ impl<'a> Claim<'a> {
 
     /// `x delivered soonest: p99 3.1 ms against …`, and where else that holds when it holds everywhere.
     pub(super) fn won(&self, winner: usize, verb: &str, before: &str, after: &str) -> String {
-        let points = &self.comparison.points;
-        let everywhere = points
-            .iter()
+        let everywhere = undisturbed(self.comparison)
             .all(|p| p.row(self.row.key).is_some_and(|r| r.winner == Some(winner)));
         let (who, at, figures) = (
             name(self.comparison, winner),
@@ -48,7 +46,12 @@ impl<'a> Claim<'a> {
             self.figures(),
         );
         if self.comparison.is_sweep() && everywhere {
-            format!("{who} {verb} at every point; {at}{before}{figures}{after}")
+            let every = if self.comparison.varies_conditions() {
+                "under every condition"
+            } else {
+                "at every point"
+            };
+            format!("{who} {verb} {every}; {at}{before}{figures}{after}")
         } else {
             format!("{at}{who} {verb}: {before}{figures}{after}")
         }
@@ -100,6 +103,11 @@ impl<'a> Claim<'a> {
     }
 }
 
+/// The points at which nobody was cut off, so that variants can be compared.
+pub(super) fn undisturbed(comparison: &Comparison) -> impl DoubleEndedIterator<Item = &Point> {
+    comparison.points.iter().filter(|p| !p.aftermath.interrupted)
+}
+
 /// Whether claims may rest on a column: it has a finished trial, and none of them is invalid.
 pub(super) fn takes_part(point: &Point, column: usize) -> bool {
     point
@@ -112,9 +120,27 @@ pub(super) fn takes_part(point: &Point, column: usize) -> bool {
 /// `At 5,000 connections ` in a sweep.
 pub(super) fn place(comparison: &Comparison, point: &Point) -> String {
     if comparison.is_sweep() {
-        format!("at {} ", point.label)
+        format!("{} ", spot(comparison, &point.label))
     } else {
         String::new()
+    }
+}
+
+/// `at 5,000 connections`, or `with “fin, no heartbeat”`.
+pub(super) fn spot(comparison: &Comparison, label: &str) -> String {
+    if comparison.varies_conditions() {
+        format!("with {}", quoted(label))
+    } else {
+        format!("at {label}")
+    }
+}
+
+/// A condition's words within a sentence: quoted where their commas would be taken for the sentence's.
+pub(super) fn quoted(label: &str) -> String {
+    if label.contains(", ") {
+        format!("“{label}”")
+    } else {
+        label.to_owned()
     }
 }
 

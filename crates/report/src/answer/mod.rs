@@ -1,30 +1,38 @@
 //! The answer in words: one or two sentences over the table, claiming only what clear winners back.
 
+mod aftermath;
 mod claim;
 
 use pushmark_measure::Grade;
 
 use crate::comparison::{Comparison, Point, Value, WorkloadKind};
 use crate::units::{Quantity, percent, show_alone, whole};
-use claim::{Claim, and, name, place, takes_part};
+use claim::{Claim, and, name, place, quoted, spot, takes_part, undisturbed};
 
 /// How many losses are named one by one.
 const NAMED_LOSSES: usize = 3;
 
 /// The answer to the run's question, true to the numbers.
 pub fn answer(comparison: &Comparison) -> String {
-    let Some(point) = comparison
-        .last_point()
-        .filter(|_| comparison.quality.trials_finished > 0)
-    else {
+    if comparison.points.is_empty() || comparison.quality.trials_finished == 0 {
         return "No trial finished: there is nothing to compare.".to_owned();
-    };
+    }
     let mut sentences = Vec::new();
     if comparison.quick {
         sentences.push("This was a smoke run.".to_owned());
     }
-    sentences.extend(speed(comparison, point));
-    sentences.extend(cost(comparison, point));
+    sentences.extend(aftermath::sentences(comparison));
+    match undisturbed(comparison).next_back() {
+        Some(point) => {
+            sentences.extend(speed(comparison, point));
+            sentences.extend(cost(comparison, point));
+        }
+        None if comparison.variants.len() > 1 => sentences.push(
+            "Sessions were cut off on purpose, so nobody is called faster or cheaper: what never arrives is never late."
+                .to_owned(),
+        ),
+        None => (),
+    }
     sentences.extend(losses(comparison));
     sentences.extend(left_out(comparison));
     let quality = &comparison.quality;
@@ -136,7 +144,7 @@ fn losses(comparison: &Comparison) -> Option<String> {
     let (mut lost, mut repeated, mut uncounted) = (Vec::new(), 0_u64, false);
     for point in &comparison.points {
         let at = if comparison.is_sweep() {
-            format!(" at {}", point.label)
+            format!(" {}", spot(comparison, &point.label))
         } else {
             String::new()
         };
@@ -185,6 +193,10 @@ fn losses(comparison: &Comparison) -> Option<String> {
             .collect();
         return match sound.len() {
             0 => None,
+            // What was missed while cut off is in no session's books: the gap tells it.
+            _ if comparison.is_interrupted() => {
+                Some("No session lost a message that it was there for.".to_owned())
+            }
             n if n == comparison.variants.len() => Some(format!("Nothing was lost{more}.")),
             _ => Some(format!("With {} nothing was lost{more}.", and(&sound))),
         };
@@ -203,7 +215,7 @@ fn failures(comparison: &Comparison) -> Option<String> {
     for point in &comparison.points {
         let row = point.row("sessions_failed")?;
         let at = if comparison.is_sweep() {
-            format!(" at {}", point.label)
+            format!(" {}", spot(comparison, &point.label))
         } else {
             String::new()
         };
@@ -274,23 +286,29 @@ fn left_out(comparison: &Comparison) -> Option<String> {
 /// What holds at the other points of a sweep, when it is not the same.
 fn elsewhere(comparison: &Comparison, key: &str, here: Option<usize>) -> String {
     let mut by_winner: Vec<(Option<usize>, Vec<String>)> = Vec::new();
-    let others = comparison.points.len().saturating_sub(1);
-    for point in comparison.points.iter().take(others) {
+    let others = undisturbed(comparison).count().saturating_sub(1);
+    for point in undisturbed(comparison).take(others) {
         let winner = point.row(key).and_then(|r| r.winner);
+        let label = quoted(&point.short);
         match by_winner.iter_mut().find(|(w, _)| *w == winner) {
-            Some((_, points)) => points.push(point.short.clone()),
-            None => by_winner.push((winner, vec![point.short.clone()])),
+            Some((_, points)) => points.push(label),
+            None => by_winner.push((winner, vec![label])),
         }
     }
     if by_winner.iter().all(|(winner, _)| *winner == here) {
         return String::new();
     }
+    let at = if comparison.varies_conditions() {
+        "with"
+    } else {
+        "at"
+    };
     let parts: Vec<String> = by_winner
         .iter()
         .map(|(winner, points)| match winner {
-            _ if *winner == here && here.is_some() => format!("at {} too", and(points)),
-            Some(w) => format!("at {} it was {}", and(points), name(comparison, *w)),
-            None => format!("at {} nobody was ahead beyond the spread", and(points)),
+            _ if *winner == here && here.is_some() => format!("{at} {} too", and(points)),
+            Some(w) => format!("{at} {} it was {}", and(points), name(comparison, *w)),
+            None => format!("{at} {} nobody was ahead beyond the spread", and(points)),
         })
         .collect();
     format!("; {}", parts.join(", "))
@@ -298,9 +316,21 @@ fn elsewhere(comparison: &Comparison, key: &str, here: Option<usize>) -> String 
 
 /// A full stop at its end, and a capital at its start unless a variant's name stands there.
 fn sentence(text: &str) -> String {
-    let lead = ["at ", "the ", "there ", "no ", "a single ", "too few "]
-        .iter()
-        .any(|w| text.starts_with(w));
+    let lead = [
+        "at ",
+        "the ",
+        "there ",
+        "no ",
+        "a single ",
+        "too few ",
+        "with ",
+        "after ",
+        "every ",
+        "none of ",
+        "slow ",
+    ]
+    .iter()
+    .any(|w| text.starts_with(w));
     let mut chars = text.chars();
     match chars.next() {
         Some(first) if lead => format!("{}{}.", first.to_uppercase(), chars.as_str()),

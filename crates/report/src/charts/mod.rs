@@ -1,7 +1,9 @@
 //! Charts: pictures of a comparison and of its trials over time, as SVG text; and the same as PNG.
 
 mod cost;
+mod detection;
 mod frame;
+mod outage;
 mod over_time;
 mod palette;
 mod percentiles;
@@ -29,9 +31,9 @@ use frame::{Key, Look};
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Chart {
     /// Fit for a file name: `latency-percentiles`.
-    pub name: &'static str,
+    pub name: String,
     /// What is shown, as a phrase.
-    pub title: &'static str,
+    pub title: String,
     /// The picture, a whole `<svg>` element.
     pub svg: String,
 }
@@ -50,8 +52,31 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
         comparison,
         point,
     };
-    let mut charts = Vec::new();
-    let mut add = |name, title, svg: Option<String>| charts.extend(svg.map(|svg| Chart { name, title, svg }));
+    let mut charts = of_faults(&scene)?;
+    let mut add = |name: &str, title: &str, svg: Option<String>| {
+        charts.extend(svg.map(|svg| Chart {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            svg,
+        }));
+    };
+    if comparison.varies_conditions() {
+        // Conditions have no order: no line leads from one to the next, and none is the largest, to be shown in detail.
+        let (name, title, metric) = match comparison.workload {
+            WorkloadKind::Connect => (
+                "connect-time-percentiles",
+                "Connect time by percentile, under each condition",
+                Metric::ConnectTime,
+            ),
+            WorkloadKind::Push | WorkloadKind::Echo => (
+                "latency-percentiles",
+                "Latency by percentile, under each condition",
+                Metric::Latency,
+            ),
+        };
+        add(name, title, percentiles::by_point(&scene, title, metric)?);
+        return Ok(charts);
+    }
     if comparison.workload == WorkloadKind::Connect {
         if comparison.is_sweep() {
             let title = "Connect time as the load grows";
@@ -74,7 +99,6 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
     if comparison.is_sweep() {
         let title = match comparison.axis {
             Some(pushmark_results::plan::Axis::PayloadBytes) => "Latency as messages grow",
-            Some(pushmark_results::plan::Axis::Condition) => "Latency by condition",
             Some(pushmark_results::plan::Axis::RatePerSecond) => "Latency as the rate grows",
             _ => "Latency as connections grow",
         };
@@ -104,7 +128,37 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
     Ok(charts)
 }
 
+/// More points than this are not shown moment by moment.
+const MOST_OUTAGES: usize = 6;
+
+/// What broke and what became of it, over all points.
+fn of_faults(scene: &Scene<'_>) -> Result<Vec<Chart>, ReportError> {
+    let mut charts = Vec::new();
+    let mut add = |name: String, title: &str, svg: Option<String>| {
+        charts.extend(svg.map(|svg| Chart {
+            name,
+            title: title.to_owned(),
+            svg,
+        }));
+    };
+    let title = "Who had noticed by when";
+    add("detection".to_owned(), title, detection::draw(scene, title)?);
+    let title = "The outage, step by step";
+    for (place, point) in scene.comparison.points.iter().take(MOST_OUTAGES).enumerate() {
+        let name = match place {
+            0 => "outage".to_owned(),
+            _ => format!("outage-{}", place + 1),
+        };
+        let scene = Scene { point, ..*scene };
+        add(name, title, outage::draw(&scene, title)?);
+    }
+    let title = "How many came at once";
+    add("herd".to_owned(), title, outage::herd(scene, title)?);
+    Ok(charts)
+}
+
 /// What a chart is drawn from: a run, and the one point that is looked at.
+#[derive(Clone, Copy)]
 struct Scene<'a> {
     run: &'a Run,
     comparison: &'a Comparison,
@@ -135,15 +189,21 @@ impl Scene<'_> {
 
     /// One entry for each variant; those without data say so.
     fn legend(&self, look: Look, has_data: impl Fn(usize) -> bool) -> Vec<Key> {
+        self.legend_at(std::slice::from_ref(self.point), look, has_data)
+    }
+
+    /// The same for a chart of all points: doubt at any of them is doubt.
+    fn legend_of_all(&self, look: Look, has_data: impl Fn(usize) -> bool) -> Vec<Key> {
+        self.legend_at(&self.comparison.points, look, has_data)
+    }
+
+    fn legend_at(&self, points: &[Point], look: Look, has_data: impl Fn(usize) -> bool) -> Vec<Key> {
         let variants = self.comparison.variants.iter().enumerate();
         variants
             .map(|(i, v)| {
-                let grade = self
-                    .point
-                    .columns
-                    .get(i)
-                    .and_then(|c| c.grade)
-                    .filter(|g| *g > Grade::Valid);
+                let columns = points.iter().filter_map(|p| p.columns.get(i));
+                let grade = columns.filter_map(|c| c.grade).max();
+                let grade = grade.filter(|g| *g > Grade::Valid);
                 let mut label = v.label.clone();
                 if let Some(grade) = grade {
                     label.push_str(&format!(" ({})", grade.as_str()));

@@ -108,7 +108,7 @@ pub(super) fn deliveries(scene: &Scene<'_>, title: &str) -> Result<Option<String
             };
             let mut panel = paint(scene, place, &axes, &lines, |column| column == i)?;
             if let (Some(rate), Some((from, to))) = (planned, measured_span(scene)) {
-                series::dashed(&mut panel, [(from, rate), (to, rate)], palette::FAINT)?;
+                series::dashed(&mut panel, vec![(from, rate), (to, rate)], palette::FAINT)?;
             }
         }
         Ok(())

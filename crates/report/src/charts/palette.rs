@@ -36,6 +36,12 @@ pub(super) const GRID: RGBColor = RGBColor(226, 230, 236);
 pub(super) const MINOR: RGBColor = RGBColor(243, 244, 247);
 /// Phases outside the measured window.
 pub(super) const SHADE: RGBColor = RGBColor(241, 243, 246);
+/// While something is broken.
+pub(super) const FAULT: RGBColor = RGBColor(253, 230, 224);
+/// From when it is whole again until service is.
+pub(super) const RESTORING: RGBColor = RGBColor(254, 243, 238);
+/// Its name.
+pub(super) const FAULT_NAME: RGBColor = RGBColor(170, 60, 30);
 /// Numbers in doubt.
 pub(super) const SUSPECT: RGBColor = RGBColor(180, 83, 9);
 /// Numbers that are wrong.

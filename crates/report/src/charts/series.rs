@@ -42,13 +42,25 @@ pub(super) fn line(panel: &mut Panel<'_, '_>, knots: &[Knot], color: RGBColor) -
     Ok(())
 }
 
-/// A dashed line between two places.
-pub(super) fn dashed(
+/// A line through these places.
+pub(super) fn path(
     panel: &mut Panel<'_, '_>,
-    ends: [(f64, f64); 2],
+    places: Vec<(f64, f64)>,
     color: RGBColor,
 ) -> Result<(), ReportError> {
-    let dashes = DashedLineSeries::new(ends, 6 * K, 4 * K, color.stroke_width(5));
+    panel
+        .draw_series(LineSeries::new(places, color.stroke_width(8)))
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// A dashed line through these places.
+pub(super) fn dashed(
+    panel: &mut Panel<'_, '_>,
+    places: Vec<(f64, f64)>,
+    color: RGBColor,
+) -> Result<(), ReportError> {
+    let dashes = DashedLineSeries::new(places, 6 * K, 4 * K, color.stroke_width(5));
     panel.draw_series(dashes).map_err(failed)?;
     Ok(())
 }

@@ -60,7 +60,7 @@ const fn quantile(
     }
 }
 
-const fn sum(
+pub(super) const fn sum(
     key: &'static str,
     group: &'static str,
     name: &'static str,
@@ -93,6 +93,20 @@ const fn cost(
         better: Better::Smaller,
         of_messages: true,
         read: Read::Each(read),
+    }
+}
+
+/// One number of each repeat in which nobody is ahead.
+pub(super) const fn each(
+    key: &'static str,
+    group: &'static str,
+    name: &'static str,
+    quantity: Quantity,
+    read: fn(&TrialSummary) -> Option<(f64, bool)>,
+) -> Measure {
+    Measure {
+        better: Better::Neither,
+        ..cost(key, group, name, quantity, read)
     }
 }
 
@@ -203,6 +217,13 @@ pub(super) const MEASURES: &[Measure] = &[
         (Metric::GeneratorDelay, 0.99),
         Better::Neither,
     ),
+    each(
+        "proxy_delay_ns_p99",
+        "proxy delay",
+        "p99",
+        Quantity::Nanoseconds,
+        |s| Some((s.proxy_delay_p99_ns? as f64, false)),
+    ),
     sum("delivered", "messages", "delivered", |s| {
         of_books(s, s.books.delivered_once)
     }),
@@ -299,7 +320,18 @@ impl Measure {
                 Metric::FanoutDelay | Metric::GeneratorDelay | Metric::KernelLatency,
                 _
             )
+        ) || matches!(
+            self.key,
+            "proxy_delay_ns_p99" | "stayed_before_ns_p99" | "stayed_after_ns_p99" | "kernel_tcp_growth_bytes"
         )
+    }
+}
+
+/// Sessions that were opened. One that came back was established again, and is still one.
+pub(super) fn opened(s: &TrialSummary) -> u64 {
+    match &s.recovery {
+        Some(_) => s.counters.established.min(s.sessions_planned),
+        None => s.counters.established,
     }
 }
 
@@ -316,7 +348,7 @@ fn cpu(s: &TrialSummary, side: &Cost) -> Option<(f64, bool)> {
 }
 
 fn memory(s: &TrialSummary, side: &Cost) -> Option<(f64, bool)> {
-    let sessions = s.counters.established;
+    let sessions = opened(s);
     side.rss_bytes_per_session(sessions)
         .map(|bytes| (bytes, sessions < FEW_SESSIONS))
 }

@@ -1,7 +1,9 @@
 //! The comparison: variants side by side, measure by measure, with the spread between repeats. What every table, chart
 //! and sentence of a report is made of.
 
+mod aftermath;
 mod measures;
+mod measures_of_faults;
 mod quality;
 mod rows;
 
@@ -11,6 +13,8 @@ use pushmark_results::plan::{Axis, Cell, Plan, TargetPlan, Workload};
 use pushmark_results::run::{Run, RunStatus};
 use serde::Serialize;
 
+pub use aftermath::{Aftermath, Attempts, FaultRow, Noticed};
+pub(crate) use aftermath::{beside_the_kind, fault_name};
 pub use quality::{PlacedFinding, Quality};
 pub(crate) use rows::{finished, is_thin};
 
@@ -22,6 +26,10 @@ pub const COMPARISON_VERSION: u32 = 1;
 
 /// The longest variant's name that is shown whole.
 const LONGEST_LABEL: usize = 24;
+
+/// The longest condition that is shown whole: where there is room, and in a table's column.
+const LONGEST_CONDITION: usize = 120;
+const LONGEST_SHORT: usize = 44;
 
 /// A run, compared. All strings are free of control characters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -94,6 +102,9 @@ pub struct Point {
     pub columns: Vec<Column>,
     /// One for each measure that applies.
     pub rows: Vec<Row>,
+    /// What broke here and what became of it; left out of the JSON form where nothing was to break.
+    #[serde(skip_serializing_if = "Aftermath::is_empty")]
+    pub aftermath: Aftermath,
 }
 
 /// One variant at one point.
@@ -211,18 +222,26 @@ impl Comparison {
                         .position(|c| &&c.variant == v && same_point(c.point, value))
                 })
                 .collect();
-            let (short, label) = value.map_or_else(Default::default, |v| point_names(plan.axis, v));
+            let (short, label) = value.map_or_else(Default::default, |v| names_of(plan, v, &cells));
             let columns = cells
                 .iter()
                 .map(|cell| rows::column(run, *cell))
                 .collect::<Vec<_>>();
-            let rows = rows::rows(run, &columns, workload);
+            let aftermath = Aftermath::of(run, &columns);
+            let mut rows = rows::rows(run, &columns, workload);
+            if aftermath.interrupted {
+                // Who serves fewer sessions is not ahead for it.
+                for row in &mut rows {
+                    row.winner = None;
+                }
+            }
             Point {
                 value,
                 short,
                 label,
                 columns,
                 rows,
+                aftermath,
             }
         });
         Comparison {
@@ -244,7 +263,17 @@ impl Comparison {
         }
     }
 
-    /// The point where differences show most: the largest.
+    /// Whether what varies has no numbers, only names.
+    pub fn varies_conditions(&self) -> bool {
+        self.axis == Some(Axis::Condition) && self.is_sweep()
+    }
+
+    /// Whether sessions were cut off on purpose anywhere.
+    pub fn is_interrupted(&self) -> bool {
+        self.points.iter().any(|p| p.aftermath.interrupted)
+    }
+
+    /// The point where differences show most: the largest. Conditions have no order: of those, the last in the plan.
     pub fn last_point(&self) -> Option<&Point> {
         self.points.last()
     }
@@ -293,6 +322,20 @@ pub fn point_names(axis: Option<Axis>, value: f64) -> (String, String) {
         Some(Axis::RatePerSecond) => (format!("{number}/s"), format!("{number} messages/s")),
         Some(Axis::Connections) => (number.clone(), format!("{number} connections")),
         None => (number.clone(), number),
+    }
+}
+
+/// The names of a point: a condition's are its words, anything else is a number with what it counts.
+fn names_of(plan: &Plan, value: f64, cells: &[Option<usize>]) -> (String, String) {
+    let words = || {
+        let cell = cells.iter().find_map(|c| plan.cells.get((*c)?))?;
+        Some(visible(&cell.condition)).filter(|words| !words.is_empty())
+    };
+    match (plan.axis, words()) {
+        (Some(Axis::Condition), Some(words)) => {
+            (shorten(&words, LONGEST_SHORT), shorten(&words, LONGEST_CONDITION))
+        }
+        _ => point_names(plan.axis, value),
     }
 }
 

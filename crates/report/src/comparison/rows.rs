@@ -4,7 +4,7 @@ use pushmark_measure::stats::{Spread, clear_winner, spread};
 use pushmark_measure::{Grade, TrialSummary};
 use pushmark_results::run::{Run, TrialRecord};
 
-use super::measures::{Better, MEASURES, Measure, Read};
+use super::measures::{Better, MEASURES, Measure, Read, opened};
 use super::{Column, Row, Value, WorkloadKind};
 
 /// A quantile with fewer samples than this beyond it moves by chance.
@@ -33,9 +33,16 @@ pub(super) fn column(run: &Run, cell: Option<usize>) -> Column {
 /// Every measure that applies, over all columns.
 pub(super) fn rows(run: &Run, columns: &[Column], workload: WorkloadKind) -> Vec<Row> {
     let applies = |m: &&Measure| workload != WorkloadKind::Connect || !m.of_messages;
-    MEASURES
-        .iter()
-        .filter(applies)
+    rows_from(run, columns, MEASURES.iter().filter(applies))
+}
+
+/// All of these measures, over all columns.
+pub(super) fn rows_of(run: &Run, columns: &[Column], measures: &'static [Measure]) -> Vec<Row> {
+    rows_from(run, columns, measures.iter())
+}
+
+fn rows_from(run: &Run, columns: &[Column], measures: impl Iterator<Item = &'static Measure>) -> Vec<Row> {
+    measures
         .filter_map(|m| {
             let values: Vec<Value> = columns.iter().map(|c| value(run, c, m)).collect();
             if m.is_optional() && values.iter().all(|v| *v == Value::Missing) {
@@ -86,7 +93,7 @@ fn value(run: &Run, column: &Column, measure: &Measure) -> Value {
             }
         }
         Read::Sessions => trials()
-            .map(|(_, s)| (s.counters.established, s.sessions_planned))
+            .map(|(_, s)| (opened(s), s.sessions_planned))
             .min()
             .map_or(Value::Missing, |(part, whole)| Value::Part { part, whole }),
         Read::Grade => column

@@ -5,6 +5,8 @@
     reason = "these helpers are tests, but for the attribute that clippy looks for"
 )]
 
+pub(crate) mod faults;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,6 +1,11 @@
 //! Tables before they are text: cells shown in their units, laid out the same for terminal, Markdown and HTML.
 
+mod aftermath;
+
 use pushmark_measure::Grade;
+use pushmark_results::plan::Axis;
+
+pub(crate) use aftermath::aftermath;
 
 use crate::comparison::{Comparison, Point, Row, Value, axis_name};
 use crate::units::{Quantity, Unit, whole};
@@ -12,10 +17,16 @@ pub(crate) struct Grid {
     pub(crate) title: String,
     /// Head of the rows' labels.
     pub(crate) corner: String,
+    /// The rows' labels are numbers.
+    pub(crate) numeric: bool,
+    /// Each section's title stands on a line of its own: it is longer than a word or two.
+    pub(crate) headed: bool,
     /// One for each column.
     pub(crate) heads: Vec<Head>,
     /// Rows that belong together.
     pub(crate) sections: Vec<Section>,
+    /// What must be known beside it.
+    pub(crate) notes: Vec<String>,
 }
 
 /// A column's head.
@@ -29,7 +40,7 @@ pub(crate) struct Head {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Section {
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     pub(crate) rows: Vec<Line>,
 }
 
@@ -80,37 +91,49 @@ pub(crate) fn headline(comparison: &Comparison) -> Option<Grid> {
 
 /// Groups that are read against one another, in one unit: a service time far below the latency says that messages left
 /// late.
-const SIDE_BY_SIDE: [&str; 2] = ["latency", "service time"];
+const SIDE_BY_SIDE: [&[&str]; 3] = [
+    &["latency", "service time"],
+    &["outage", "reconnected after"],
+    &["stayed: p99"],
+];
 
 /// All measures of one point.
 fn at_point(comparison: &Comparison, point: &Point) -> Grid {
-    let times = point.rows.iter().filter(|r| SIDE_BY_SIDE.contains(&r.group));
-    let medians = times
-        .flat_map(|r| &r.values)
-        .filter_map(|v| v.spread().map(|s| s.median));
-    let together = Unit::fitting_together(Quantity::Nanoseconds, medians);
+    let rows: Vec<&Row> = point.rows.iter().collect();
+    Grid {
+        title: point.label.clone(),
+        corner: String::new(),
+        numeric: false,
+        headed: false,
+        heads: heads(comparison, Some(point)),
+        sections: sections(&rows),
+        notes: Vec::new(),
+    }
+}
+
+/// Rows in their groups.
+fn sections(rows: &[&Row]) -> Vec<Section> {
+    let together = |group: &str| {
+        let set = SIDE_BY_SIDE.iter().find(|set| set.contains(&group))?;
+        let beside = rows.iter().filter(|r| set.contains(&r.group));
+        let medians = beside
+            .flat_map(|r| &r.values)
+            .filter_map(|v| v.spread().map(|s| s.median));
+        Some(Unit::fitting_together(Quantity::Nanoseconds, medians))
+    };
     let mut sections: Vec<Section> = Vec::new();
-    for row in &point.rows {
-        let unit = if SIDE_BY_SIDE.contains(&row.group) {
-            together
-        } else {
-            unit_of([row])
-        };
+    for row in rows {
+        let unit = together(row.group).unwrap_or_else(|| unit_of([*row]));
         let line = line(row.name.to_owned(), row, unit);
         match sections.last_mut().filter(|s| s.title == row.group) {
             Some(section) => section.rows.push(line),
             None => sections.push(Section {
-                title: row.group,
+                title: row.group.to_owned(),
                 rows: vec![line],
             }),
         }
     }
-    Grid {
-        title: point.label.clone(),
-        corner: String::new(),
-        heads: heads(comparison, Some(point)),
-        sections,
-    }
+    sections
 }
 
 /// The measures shown over the points of a sweep, and whether each is shown only when something is amiss.
@@ -153,13 +176,19 @@ fn over_points(comparison: &Comparison) -> Grid {
             .iter()
             .map(|(point, row)| line(point.short.clone(), row, unit))
             .collect();
-        sections.push(Section { title, rows: lines });
+        sections.push(Section {
+            title: (*title).to_owned(),
+            rows: lines,
+        });
     }
     Grid {
         title: String::new(),
         corner: axis_name(comparison.axis).to_owned(),
+        numeric: comparison.axis != Some(Axis::Condition),
+        headed: comparison.axis == Some(Axis::Condition),
         heads: heads(comparison, None),
         sections,
+        notes: Vec::new(),
     }
 }
 
