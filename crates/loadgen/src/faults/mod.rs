@@ -9,6 +9,7 @@
 //! clock that the stamps use, so a detection time is a difference.
 
 pub mod proxy;
+pub mod server;
 
 use std::io;
 use std::time::Duration;
