@@ -1,27 +1,23 @@
-//! The embedded server: the reference server as a process of its own, for the length of one trial.
+//! The embedded server: the reference server as a process of its own, for the length of one trial, and what a fault does to it.
 
-use std::ffi::OsStr;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use pushmark_measure::{Nanos, clock};
-use pushmark_scenario::plan::{Cell, WhenFull};
+use pushmark_scenario::plan::{ServerSetup, WhenFull};
 use pushmark_transport::control::{CONTROL, READY};
-use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::faults::FaultError;
+use crate::faults::server::set_stopped;
 
 /// How long a server may take until it listens.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
 /// How long it may take to end after it was asked to.
 const STOP_DEADLINE: Duration = Duration::from_secs(8);
-/// How often, and how many times, it is looked whether a process has taken a signal.
-const LOOK: Duration = Duration::from_millis(1);
-const LOOKS: u32 = 2_000;
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -34,36 +30,48 @@ pub enum EmbeddedError {
     NotReady(String),
 }
 
-/// Where a server runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Where it listens.
+/// How the embedded server is started: also again, after a fault took it.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program that has `serve`.
+    pub program: PathBuf,
+    /// How the server is set up.
+    pub setup: ServerSetup,
+    /// Processes on its one port.
+    pub processes: u32,
+    /// The address it listens on for clients, on a free port.
     pub listen: IpAddr,
-    /// Where it listens for control.
+    /// The address it is controlled at, on a free port of each process.
     pub control: IpAddr,
-    /// What its command is started by: `ip netns exec NAME`; empty to start it right here.
+    /// What is written before the program: a command that runs another, in a network namespace say. It must become that
+    /// other (`exec`), since signals are sent to what was started.
     pub prefix: Vec<String>,
+    /// Further flags of `serve`: see [`serve_flags`](crate::faults::server::serve_flags).
+    pub flags: Vec<String>,
 }
 
-impl Default for Place {
-    fn default() -> Self {
-        let loopback = IpAddr::from([127, 0, 0, 1]);
+impl Launch {
+    /// On loopback, in `processes` processes, with nothing special.
+    pub fn on_loopback(program: &Path, setup: &ServerSetup, processes: u32) -> Self {
         Self {
-            listen: loopback,
-            control: loopback,
+            program: program.to_owned(),
+            setup: setup.clone(),
+            processes,
+            listen: Ipv4Addr::LOCALHOST.into(),
+            control: Ipv4Addr::LOCALHOST.into(),
             prefix: Vec::new(),
+            flags: Vec::new(),
         }
     }
 }
 
 /// A running server: one process, or several on one port when one cannot have as many descriptors as it needs.
 pub struct Embedded {
-    processes: Vec<ServerProcess>,
-    program: PathBuf,
-    place: Place,
-    flags: Vec<String>,
+    launch: Launch,
     address: SocketAddr,
-    count: u32,
+    /// Empty after a fault took them.
+    processes: Vec<ServerProcess>,
+    paused: bool,
 }
 
 /// A running server process. Dropped, it is killed.
@@ -73,6 +81,8 @@ struct ServerProcess {
     _output: ChildStdout,
     address: SocketAddr,
     control: SocketAddr,
+    /// When it had said that it listens.
+    ready: Nanos,
 }
 
 /// Half of the cores this process may use, at least one: the other half is for the other side.
@@ -82,134 +92,165 @@ pub fn default_threads() -> u32 {
 }
 
 impl Embedded {
-    /// Starts `program serve` at `place` as the cell wants it, as `processes` processes on one port, and waits until all listen.
+    /// Starts `program serve` on a free port of loopback, as `processes` processes on that one port, and waits until all listen.
     ///
     /// # Errors
     /// When one cannot be started, ends at once, or does not listen within ten seconds.
-    pub async fn start(
-        program: &Path,
-        cell: &Cell,
-        place: Place,
-        processes: u32,
-    ) -> Result<Self, EmbeddedError> {
+    pub async fn start(program: &Path, setup: &ServerSetup, processes: u32) -> Result<Self, EmbeddedError> {
+        Self::launch(Launch::on_loopback(program, setup, processes)).await
+    }
+
+    /// Starts a server as `launch` says, on a free port, and waits until all its processes listen.
+    ///
+    /// # Errors
+    /// When one cannot be started, ends at once, or does not listen within ten seconds.
+    pub async fn launch(launch: Launch) -> Result<Self, EmbeddedError> {
         let mut server = Self {
+            address: SocketAddr::new(launch.listen, 0),
+            launch,
             processes: Vec::new(),
-            program: program.to_owned(),
-            address: SocketAddr::new(place.listen, 0),
-            place,
-            flags: flags(cell),
-            count: processes.max(1),
+            paused: false,
         };
-        server.start_processes().await?;
+        server.start_again().await?;
         Ok(server)
     }
 
-    async fn start_processes(&mut self) -> Result<(), EmbeddedError> {
-        for _ in 0..self.count {
-            let process = ServerProcess::start(&self.program, &self.place, &self.flags, self.address).await?;
-            self.address = process.address;
-            self.processes.push(process);
+    /// Starts new processes on the same address, after [`kill`](Self::kill) or [`shutdown`](Self::shutdown); their
+    /// controls are new. Gives the instant at which the last of them had said that it listens. A server that runs is left alone.
+    ///
+    /// # Errors
+    /// When one cannot be started, ends at once, or does not listen within ten seconds; then none is left.
+    pub async fn start_again(&mut self) -> Result<Nanos, EmbeddedError> {
+        let mut ready = clock::now();
+        if self.processes.is_empty() {
+            let mut started = Vec::new();
+            for _ in 0..self.launch.processes.max(1) {
+                let process = ServerProcess::start(&self.launch, self.address).await?;
+                // The first one finds the port.
+                self.address = process.address;
+                ready = process.ready;
+                started.push(process);
+            }
+            self.processes = started;
+            self.paused = false;
         }
-        Ok(())
+        Ok(ready)
     }
 
-    /// Where it listens.
+    /// Where it listens, or did and will again.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Kills every process; returns when none is left.
-    ///
-    /// # Errors
-    /// When one cannot be killed.
-    pub async fn kill(&mut self) -> Result<(), FaultError> {
-        // All are hit before any is waited for.
-        for process in &mut self.processes {
-            process.child.start_kill().map_err(FaultError::of_server)?;
-        }
-        for mut process in self.processes.drain(..) {
-            process.child.wait().await.map_err(FaultError::of_server)?;
-        }
-        Ok(())
-    }
-
-    /// Ends every process in good order; returns when none is left.
-    ///
-    /// # Errors
-    /// When one does not end in time: it is then killed.
-    pub async fn shutdown(&mut self) -> Result<(), FaultError> {
-        for process in &mut self.processes {
-            drop(process.child.stdin.take());
-        }
-        for mut process in self.processes.drain(..) {
-            let ended = tokio::time::timeout(STOP_DEADLINE, process.child.wait()).await;
-            if ended.is_err() {
-                return Err(FaultError::Late {
-                    what: "the server's end in good order".to_owned(),
-                    after: STOP_DEADLINE,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts the processes again on the same port; gives the instant when all listened.
-    ///
-    /// # Errors
-    /// As [`Embedded::start`].
-    pub async fn start_again(&mut self) -> Result<Nanos, FaultError> {
-        let started = self.start_processes().await;
-        started.map_err(|e| FaultError::NoEffect(e.to_string()))?;
-        Ok(clock::now())
-    }
-
-    /// Stops every process where it stands: its kernel still acknowledges. Gives the instant after which none runs.
-    ///
-    /// # Errors
-    /// When one cannot be stopped.
-    pub async fn pause(&mut self) -> Result<Nanos, FaultError> {
-        self.signal(Signal::STOP)?;
-        for process in &self.processes {
-            process.wait_until(|state| state == 'T').await?;
-        }
-        Ok(clock::now())
-    }
-
-    /// Lets every process that was stopped go on. Gives the instant after which all run.
-    ///
-    /// # Errors
-    /// When one cannot be continued.
-    pub async fn resume(&mut self) -> Result<Nanos, FaultError> {
-        self.signal(Signal::CONT)?;
-        for process in &self.processes {
-            process.wait_until(|state| state != 'T').await?;
-        }
-        Ok(clock::now())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), FaultError> {
-        for process in &self.processes {
-            let id = process.child.id().and_then(|id| Pid::from_raw(id as i32));
-            let id = id.ok_or(FaultError::Gone("the server"))?;
-            rustix::process::kill_process(id, signal).map_err(|e| FaultError::of_server(e.into()))?;
-        }
-        Ok(())
-    }
-
-    /// Where each of its processes is controlled.
+    /// Where each of its processes is controlled; nowhere while there are none.
     pub fn controls(&self) -> Vec<SocketAddr> {
         self.processes.iter().map(|process| process.control).collect()
     }
 
-    /// Asks every process to end, and kills those that do not. True when all ended by themselves and had not died before.
+    /// Its processes' ids.
+    pub fn ids(&self) -> Vec<u32> {
+        self.processes
+            .iter()
+            .filter_map(|process| process.child.id())
+            .collect()
+    }
+
+    /// Kills every process (`SIGKILL`) and waits until the kernel has taken them away, their sockets with them. Gives the instant
+    /// after that.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn kill(&mut self) -> Result<Nanos, FaultError> {
+        let failed = |source| FaultError::Start {
+            what: "the killing of the reference server".into(),
+            source,
+        };
+        // All are told before any is waited for.
+        for process in &mut self.processes {
+            match process.child.start_kill() {
+                // It has ended by itself.
+                Err(e) if e.kind() == std::io::ErrorKind::InvalidInput => {}
+                told => told.map_err(failed)?,
+            }
+        }
+        for process in &mut self.processes {
+            process.child.wait().await.map_err(failed)?;
+        }
+        let at = clock::now();
+        self.processes.clear();
+        self.paused = false;
+        Ok(at)
+    }
+
+    /// Stops every process where it stands (`SIGSTOP`). Gives the instant after which all of their threads were seen to
+    /// stand.
+    ///
+    /// They stand until they are told to go on, or we are gone: they are a process group of their own in our session, which
+    /// the kernel continues only when its last tie to the session ends. That tie is us; then it hangs them up too
+    /// (`SIGHUP`), and so none is left standing for ever. (In a session of their own they would be left.)
+    ///
+    /// # Errors
+    /// When there is none, one has ended, or one is not seen to stand within five seconds.
+    pub async fn pause(&mut self) -> Result<Nanos, FaultError> {
+        self.set_paused(true).await
+    }
+
+    /// Lets every process go on (`SIGCONT`). Gives the instant after which all were seen to.
+    ///
+    /// # Errors
+    /// When there is none, one has ended, or one is not seen to go on within five seconds.
+    pub async fn resume(&mut self) -> Result<Nanos, FaultError> {
+        self.set_paused(false).await
+    }
+
+    async fn set_paused(&mut self, paused: bool) -> Result<Nanos, FaultError> {
+        let ids = self.ids();
+        if ids.is_empty() || ids.len() < self.processes.len() {
+            return Err(FaultError::Gone(crate::faults::server::SERVER));
+        }
+        // Noted first, so that whoever ends it later lets it go on, however far this came.
+        self.paused |= paused;
+        set_stopped(&ids, paused).await?;
+        self.paused = paused;
+        Ok(clock::now())
+    }
+
+    /// Ends every process in good order: sessions are closed as their transports have it. Gives the instant at which all had
+    /// ended. Those that do not within eight seconds are killed.
+    ///
+    /// # Errors
+    /// When one did not end by itself; then, too, none is left.
+    pub async fn shutdown(&mut self) -> Result<Nanos, FaultError> {
+        let in_order = self.end().await;
+        let at = clock::now();
+        if in_order {
+            Ok(at)
+        } else {
+            Err(FaultError::NoEffect(
+                "the reference server did not end in good order".into(),
+            ))
+        }
+    }
+
+    /// Asks every process to end, and kills those that do not. True when all ended by themselves and had not died before,
+    /// other than by [`kill`](Self::kill).
     pub async fn stop(mut self) -> bool {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> bool {
+        if self.paused {
+            // One that cannot go on is killed below.
+            let _ = self.resume().await;
+        }
+        let mut processes = std::mem::take(&mut self.processes);
         let mut in_order = true;
         // All are asked before any is waited for.
-        for process in &mut self.processes {
+        for process in &mut processes {
             in_order &= matches!(process.child.try_wait(), Ok(None));
             drop(process.child.stdin.take());
         }
-        for process in &mut self.processes {
+        for process in &mut processes {
             match tokio::time::timeout(STOP_DEADLINE, process.child.wait()).await {
                 Ok(Ok(status)) => in_order &= status.success(),
                 _ => {
@@ -222,63 +263,36 @@ impl Embedded {
     }
 }
 
-/// The flags of `serve` that a cell's server is set up by.
-fn flags(cell: &Cell) -> Vec<String> {
-    let setup = &cell.server;
-    let when_full = match setup.when_full {
-        WhenFull::DropOldest => "drop-oldest",
-        WhenFull::DropNewest => "drop-newest",
-        WhenFull::Disconnect => "disconnect",
-    };
-    let mut flags = Vec::new();
-    let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
-    flag(
-        "--threads",
-        setup.threads.unwrap_or_else(default_threads).to_string(),
-    );
-    flag("--when-full", when_full.to_owned());
-    flag("--outbox", setup.outbox_messages.to_string());
-    if setup.history_messages > 0 {
-        flag("--history", setup.history_messages.to_string());
-    }
-    if let Some(retry) = setup.retry {
-        flag("--retry", ms(retry));
-    }
-    if let Some(heartbeat) = cell.heartbeat {
-        flag("--heartbeat-every", ms(heartbeat.every));
-        flag("--heartbeat-timeout", ms(heartbeat.timeout));
-    }
-    if let Some(k) = cell.tcp.keepalive {
-        flag(
-            "--keepalive",
-            format!("{}s,{}s,{}", k.idle.as_secs(), k.interval.as_secs(), k.probes),
-        );
-    }
-    if let Some(timeout) = cell.tcp.user_timeout {
-        flag("--user-timeout", ms(timeout));
-    }
-    flags
-}
-
-fn ms(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
-}
-
 impl ServerProcess {
-    async fn start(
-        program: &Path,
-        place: &Place,
-        flags: &[String],
-        listen: SocketAddr,
-    ) -> Result<Self, EmbeddedError> {
-        let mut words = place.prefix.iter().map(OsStr::new).chain([program.as_os_str()]);
-        let mut command = Command::new(words.next().unwrap_or(program.as_os_str()));
+    async fn start(launch: &Launch, listen: SocketAddr) -> Result<Self, EmbeddedError> {
+        let setup = &launch.setup;
+        let when_full = match setup.when_full {
+            WhenFull::DropOldest => "drop-oldest",
+            WhenFull::DropNewest => "drop-newest",
+            WhenFull::Disconnect => "disconnect",
+        };
+        let threads = setup.threads.unwrap_or_else(default_threads).to_string();
+        let mut command = match launch.prefix.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&launch.program);
+                command
+            }
+            None => Command::new(&launch.program),
+        };
         let mut child = command
-            .args(words)
-            .args(["serve", "--listen", &listen.to_string()])
-            .args(["--control", &SocketAddr::new(place.control, 0).to_string()])
-            .args(["--share-port", "--exit-with-stdin"])
-            .args(flags)
+            .args([
+                "serve",
+                "--listen",
+                &listen.to_string(),
+                "--control",
+                &SocketAddr::new(launch.control, 0).to_string(),
+                "--share-port",
+                "--exit-with-stdin",
+            ])
+            .args(["--threads", &threads, "--when-full", when_full])
+            .args(["--outbox", &setup.outbox_messages.to_string()])
+            .args(&launch.flags)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -293,6 +307,7 @@ impl ServerProcess {
             .await
             .map_err(|_| EmbeddedError::NotReady(format!("no word from it within {READY_DEADLINE:?}")))??
             .ok_or_else(|| EmbeddedError::NotReady("it ended at once; see its message above".into()))?;
+        let ready = clock::now();
         let addresses = line.strip_prefix(READY).and_then(|rest| rest.split_once(CONTROL));
         let parsed = addresses.and_then(|(a, c)| Some((a.trim().parse().ok()?, c.trim().parse().ok()?)));
         let (address, control) =
@@ -302,22 +317,7 @@ impl ServerProcess {
             _output: lines.into_inner().into_inner(),
             address,
             control,
+            ready,
         })
-    }
-
-    /// Waits until the kernel says that the process is in a state that is wanted.
-    async fn wait_until(&self, wanted: impl Fn(char) -> bool) -> Result<(), FaultError> {
-        let gone = || FaultError::Gone("the server");
-        let id = self.child.id().ok_or_else(gone)? as i32;
-        for _ in 0..LOOKS {
-            let stat = procfs::process::Process::new(id).and_then(|process| process.stat());
-            if wanted(stat.map_err(|_| gone())?.state) {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Err(FaultError::NoEffect(
-            "the server's process does not take its signals".to_owned(),
-        ))
     }
 }

@@ -14,8 +14,9 @@ use pushmark_transport::control::ServerStats;
 use pushmark_transport::{Target, TransportError, registry};
 
 use crate::controls::Controls;
-use crate::embedded::{Embedded, EmbeddedError};
+use crate::embedded::{Embedded, EmbeddedError, Launch};
 use crate::faults::FaultError;
+use crate::faults::server::serve_flags;
 use crate::preflight::{self, Limits};
 use crate::run::{Interrupt, Observer, ObserverError, TrialId};
 use crate::summary;
@@ -85,8 +86,10 @@ pub(crate) async fn run(
     let mut breaker = Breaker::prepare(cell, program).await?;
     let embedded = match &cell.target {
         TargetPlan::Embedded if !in_process => {
-            let place = breaker.place();
-            Some(Embedded::start(program, cell, place, needs.server_processes).await?)
+            let mut launch = Launch::on_loopback(program, &cell.server, needs.server_processes);
+            launch.flags = serve_flags(&cell.server, cell.heartbeat.as_ref(), &cell.tcp);
+            breaker.place(&mut launch);
+            Some(Embedded::launch(launch).await?)
         }
         _ => None,
     };

@@ -66,6 +66,7 @@ fn assignment(workload: Workload, sessions: u32, threads: u32, seed: u64) -> Ass
         },
         kernel_stamps: 1.0,
         open_at: clock::now(),
+        trouble: Default::default(),
     }
 }
 

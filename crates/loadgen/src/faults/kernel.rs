@@ -6,7 +6,7 @@ use pushmark_measure::Nanos;
 use pushmark_scenario::plan::FaultKind;
 
 use super::FaultError;
-use crate::embedded::Place;
+use crate::embedded::Launch;
 
 /// Whether the kernel's faults can be made here.
 ///
@@ -23,9 +23,7 @@ impl Namespace {
     pub(crate) async fn create() -> Result<Self, FaultError> {
         Err(FaultError::NotAllowed("not yet".into()))
     }
-    pub(crate) fn place(&self) -> Place {
-        Place::default()
-    }
+    pub(crate) fn place(&self, _: &mut Launch) {}
     pub(crate) fn aim_at(&mut self, _: SocketAddr) {}
     pub(crate) async fn inject(&mut self, _: FaultKind) -> Result<Nanos, FaultError> {
         Err(FaultError::NotAllowed("not yet".into()))

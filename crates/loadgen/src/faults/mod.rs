@@ -10,6 +10,7 @@
 
 pub mod kernel;
 pub mod proxy;
+pub mod server;
 
 use std::io;
 use std::time::Duration;
@@ -70,20 +71,13 @@ pub enum FaultError {
     /// What a fault needs is not part of this trial.
     #[error("{0} is not there to make the fault")]
     Missing(&'static str),
+    /// The server that a fault took away could not be started again.
+    #[error("after the fault, {0}")]
+    NotBack(crate::embedded::EmbeddedError),
     /// The server's control paths failed.
     #[error("the server's control paths failed: {0}")]
     Control(pushmark_transport::TransportError),
     /// It was done, and yet it is not so.
     #[error("{0}")]
     NoEffect(String),
-}
-
-impl FaultError {
-    /// A signal that the server's process could not be given.
-    pub(crate) fn of_server(source: io::Error) -> Self {
-        FaultError::Io {
-            what: "the server's process",
-            source,
-        }
-    }
 }

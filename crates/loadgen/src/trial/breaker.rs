@@ -11,7 +11,7 @@ use pushmark_transport::control::ServerStats;
 
 use crate::assignment::TroublePlan;
 use crate::controls::Controls;
-use crate::embedded::{Embedded, Place};
+use crate::embedded::{Embedded, Launch};
 use crate::faults::{FaultError, Namespace, Proxy};
 use crate::outcome::{self, Made};
 
@@ -79,10 +79,10 @@ impl Breaker {
     }
 
     /// Where the server is to listen.
-    pub(super) fn place(&self) -> Place {
-        self.namespace
-            .as_ref()
-            .map_or_else(Place::default, Namespace::place)
+    pub(super) fn place(&self, launch: &mut Launch) {
+        if let Some(namespace) = &self.namespace {
+            namespace.place(launch);
+        }
     }
 
     /// Puts a proxy before the server at `address` where a fault needs one.
@@ -270,7 +270,7 @@ impl Breaker {
                         (now, Some(now))
                     }
                     _ => {
-                        let ready = server.start_again().await?;
+                        let ready = server.start_again().await.map_err(FaultError::NotBack)?;
                         self.server_is_gone = false;
                         (ready, Some(ready))
                     }

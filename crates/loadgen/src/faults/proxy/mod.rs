@@ -168,7 +168,7 @@ async fn accept(room: Rc<Room>, group: usize, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                tokio::task::spawn_local(room.clone().take(group, Ok(client)));
+                tokio::task::spawn_local(room.clone().take(group, client));
             }
             Err(e) => {
                 room.counts.accept_error();

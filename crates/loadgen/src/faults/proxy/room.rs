@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -121,15 +120,15 @@ impl Room {
     }
 
     /// Takes a connection into its group and lives its life.
-    pub(super) async fn take(self: Rc<Self>, group: usize, client: io::Result<TcpStream>) {
+    pub(super) async fn take(self: Rc<Self>, group: usize, client: TcpStream) {
         let Some(group) = self.groups.get(group) else {
             return;
         };
         let number = self.counts.accepted.get();
         self.counts.accepted.set(number + 1);
-        let Ok(client) = client.and_then(|client| client.set_nodelay(true).map(|()| client)) else {
+        if client.set_nodelay(true).is_err() {
             return;
-        };
+        }
         self.stamp(&client);
         let connection = Rc::new(Connection::new(number, client));
         group.connections.borrow_mut().insert(number, connection.clone());
