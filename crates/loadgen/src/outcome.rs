@@ -52,6 +52,8 @@ pub(crate) struct Known<'a> {
     pub(crate) measured_start: Nanos,
     /// The end of the load.
     pub(crate) end: Nanos,
+    /// Deliveries that the servers offered, by their own count; `None` where that is not known.
+    pub(crate) offered: Option<u64>,
 }
 
 impl Known<'_> {
@@ -140,6 +142,9 @@ impl Known<'_> {
             herd_peak: self.totals.course.herd_peak(),
             stayed_before_p99_ns: self.totals.stayed_before.quantile(0.99),
             stayed_after_p99_ns: self.totals.stayed_after.quantile(0.99),
+            not_offered: self
+                .offered
+                .map(|offered| self.totals.books.expected.saturating_sub(offered)),
             ..Recovery::default()
         };
         for cut in &self.totals.cuts {

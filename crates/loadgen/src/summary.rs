@@ -203,6 +203,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         disconnects: facts.disconnects.as_deref(),
         measured_start: facts.measured_start,
         end: facts.load_end,
+        offered: offered(&facts),
     };
     let watched_course = !cell.faults.is_empty() || cell.reconnect.policy != ReconnectPolicy::None;
     TrialSummary {
@@ -270,6 +271,16 @@ fn others(host: &HostLoad, totals: &Totals, facts: &Facts) -> Option<f64> {
     };
     let generator_ns = (totals.cpu_user_ns + totals.cpu_system_ns) as f64;
     Some((host.busy - host.own - (generator_ns + server_ns) / host.total_ns).max(0.0))
+}
+
+/// Deliveries of the measured window that the server, or one after the other, offered to whoever was there.
+fn offered(facts: &Facts) -> Option<u64> {
+    let end = facts.server_end.as_ref()?.offered_measured;
+    if facts.server_replaced {
+        let told = !facts.earlier_servers.is_empty();
+        return told.then(|| end + facts.earlier_servers.iter().map(|s| s.offered_measured).sum::<u64>());
+    }
+    Some(end.saturating_sub(facts.server_before.as_ref()?.offered_measured))
 }
 
 /// Memory that the kernel keeps for all TCP sockets of this host, in bytes; `None` where it does not say.

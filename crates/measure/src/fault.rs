@@ -71,6 +71,9 @@ pub struct Recovery {
     pub made_up: u64,
     /// Of those, never delivered: a hole in the stream.
     pub lost: u64,
+    /// Messages published while their receiver was not there, by the servers' own count; `None` where one that was killed took
+    /// its count with it. Without a resumption that is what is lost.
+    pub not_offered: Option<u64>,
     /// Messages that came a second time after a resume.
     pub duplicated: u64,
     /// Most connection attempts in any 100 ms.
