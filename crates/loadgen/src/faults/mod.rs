@@ -8,12 +8,15 @@
 //! Whoever conducts a trial gives each fault a number, injects it, and clears it by that number. All instants are of the
 //! clock that the stamps use, so a detection time is a difference.
 
+pub mod kernel;
+mod namespace;
 pub mod proxy;
 pub mod server;
 
 use std::io;
 use std::time::Duration;
 
+pub use kernel::Namespace;
 pub use proxy::Proxy;
 
 /// The number that a fault goes by in its trial: its place in the plan.
