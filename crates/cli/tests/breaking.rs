@@ -54,7 +54,11 @@ fn noticed(who: &str, detection: Option<&Detection>, sessions: u64, reasons: &[&
     assert_eq!(detection.undetected, 0, "{who}: {:?}", detection.by_reason);
     assert_eq!(detection.time.count(), sessions, "{who}");
     for reason in detection.by_reason.keys() {
-        assert!(reasons.contains(&reason.as_str()), "{who}: by {:?}", detection.by_reason);
+        assert!(
+            reasons.contains(&reason.as_str()),
+            "{who}: by {:?}",
+            detection.by_reason
+        );
     }
 }
 
@@ -93,12 +97,20 @@ fn silence_is_noticed_by_a_heartbeat_and_by_nothing_else() {
         assert_eq!(client.affected, 4, "{who}: half of them");
         if run.cell(trial).unwrap().heartbeat.is_none() {
             assert_eq!(client.undetected, 4, "{who}");
-            assert!(client.watched >= Duration::from_secs(3), "{who}: {:?}", client.watched);
+            assert!(
+                client.watched >= Duration::from_secs(3),
+                "{who}: {:?}",
+                client.watched
+            );
         } else {
             noticed(&who, Some(client), 4, &["heartbeat"]);
         }
         // The other half heard nothing of it.
-        assert_eq!(summary(trial).counters.dropped + summary(trial).counters.closed_by_peer, 4 - client.undetected, "{who}");
+        assert_eq!(
+            summary(trial).counters.dropped + summary(trial).counters.closed_by_peer,
+            4 - client.undetected,
+            "{who}"
+        );
     }
 }
 
@@ -118,8 +130,17 @@ fn a_restart_loses_what_was_published_meanwhile_and_a_resumption_nothing() {
         let (who, s, r) = (condition(&run, trial), summary(trial), recovery(trial));
         assert_eq!((r.cut_off, r.recovered, r.gave_up), (10, 10, 0), "{who}: {r:?}");
         assert_eq!(r.missed, r.made_up + r.lost, "{who}: {r:?}");
-        assert_eq!(s.books.expected, s.books.delivered_once + s.books.lost, "{who}: {:?}", s.books);
-        assert_eq!(s.books.lost, r.lost, "{who}: nothing is lost but in the outage: {:?} {r:?}", s.books);
+        assert_eq!(
+            s.books.expected,
+            s.books.delivered_once + s.books.lost,
+            "{who}: {:?}",
+            s.books
+        );
+        assert_eq!(
+            s.books.lost, r.lost,
+            "{who}: nothing is lost but in the outage: {:?} {r:?}",
+            s.books
+        );
         assert!(r.attempts["established"] == 10, "{who}: {:?}", r.attempts);
         if run.cell(trial).unwrap().reconnect.resume {
             assert_eq!(r.lost, 0, "{who}: {r:?}");
@@ -127,7 +148,11 @@ fn a_restart_loses_what_was_published_meanwhile_and_a_resumption_nothing() {
         } else {
             // The server was away for 400 ms, in which 8 messages were due for each.
             assert!(r.lost >= 10 * 5, "{who}: {r:?}");
-            assert_eq!(Some(r.lost), r.not_offered, "{who}: what the servers published while they were away: {r:?}");
+            assert_eq!(
+                Some(r.lost),
+                r.not_offered,
+                "{who}: what the servers published while they were away: {r:?}"
+            );
         }
     }
 }
@@ -153,10 +178,20 @@ fn native_is_what_each_standard_says() {
                 Native::EventSource { retry: default } => {
                     let least = retry.map_or(default, Duration::from_millis);
                     assert_eq!((r.recovered, r.lost), (5, 0), "{who}: {r:?}");
-                    let (shortest, longest) = (r.time_to_reconnect.min().unwrap(), r.time_to_reconnect.max().unwrap());
-                    println!("{who}: after {:.1} to {:.1} ms", shortest as f64 / 1e6, longest as f64 / 1e6);
+                    let (shortest, longest) = (
+                        r.time_to_reconnect.min().unwrap(),
+                        r.time_to_reconnect.max().unwrap(),
+                    );
+                    println!(
+                        "{who}: after {:.1} to {:.1} ms",
+                        shortest as f64 / 1e6,
+                        longest as f64 / 1e6
+                    );
                     // The histogram knows its least value to three digits.
-                    assert!(shortest as f64 >= least.as_nanos() as f64 * 0.999, "{who}: after {shortest} ns");
+                    assert!(
+                        shortest as f64 >= least.as_nanos() as f64 * 0.999,
+                        "{who}: after {shortest} ns"
+                    );
                 }
                 Native::AskAgain { .. } => assert_eq!((r.recovered, r.lost), (5, 0), "{who}: {r:?}"),
             }
@@ -177,7 +212,12 @@ fn a_server_that_refuses_is_tried_again_and_counted() {
         let refused = r.attempts.get("connect: refused").copied().unwrap_or(0);
         assert!(refused >= 5 * 2, "{who}: {:?}", r.attempts);
         assert!(r.herd_peak >= 5, "{who}: {r:?}");
-        assert_eq!(r.attempts.values().sum::<u64>(), refused + 5, "{who}: {:?}", r.attempts);
+        assert_eq!(
+            r.attempts.values().sum::<u64>(),
+            refused + 5,
+            "{who}: {:?}",
+            r.attempts
+        );
     }
 }
 
@@ -193,14 +233,34 @@ fn slow_readers_have_books_of_their_own() {
         let slow = s.slow.as_ref().unwrap();
         assert_eq!(slow.sessions, 2, "{who}");
         assert!(slow.undelivered > 0, "{who}: {slow:?}");
-        assert_eq!(slow.expected, slow.delivered + slow.undelivered, "{who}: {slow:?}");
+        assert_eq!(
+            slow.expected,
+            slow.delivered + slow.undelivered,
+            "{who}: {slow:?}"
+        );
         if who.ends_with("disconnect") {
-            assert_eq!(slow.dropped_by_server, 2, "{who}: the message too many of each: {slow:?}");
+            assert_eq!(
+                slow.dropped_by_server, 2,
+                "{who}: the message too many of each: {slow:?}"
+            );
         } else {
             assert!(slow.dropped_by_server > 2, "{who}: {slow:?}");
         }
-        assert_eq!(s.books.expected, 6 * 400, "{who}: the others' books: {:?}", s.books);
+        assert_eq!(
+            s.books.expected,
+            6 * 400,
+            "{who}: the others' books: {:?}",
+            s.books
+        );
     }
+}
+
+fn namespaces() -> String {
+    let listed = std::process::Command::new("ip")
+        .args(["netns", "list"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&listed.stdout).into_owned()
 }
 
 /// Whatever of a run with faults is killed, the run ends, says so, and leaves nothing behind.
@@ -214,7 +274,11 @@ fn whoever_is_killed_nothing_is_left_behind() {
     }
     at_once(cases, |case| {
         let folder = Folder::new();
-        let kind = if case == "namespace" { "blackhole" } else { "freeze" };
+        let kind = if case == "namespace" {
+            "blackhole"
+        } else {
+            "freeze"
+        };
         let rest = format!(
             "[workload]\nkind = \"push\"\nrate = \"20/s\"\npayload = \"100 B\"\n[[fault]]\nat = \"100s\"\nkind = \"{kind}\""
         );
@@ -224,11 +288,15 @@ fn whoever_is_killed_nothing_is_left_behind() {
         let mark = running.mark();
         running.wait_for_lines(2, &["[1/1]", ": measure"]);
         if case == "namespace" {
+            let owner = format!("pushmark-{}-", running.pid());
+            assert!(namespaces().contains(&owner), "{}", namespaces());
             // The coordinator itself: nobody is left to clean up but those who watch for that.
             kill(running.pid(), Signal::KILL);
             running.wait();
             all_gone(&mark);
-            support::eventually("the namespace is gone", || kernel::leftovers_of_dead_owners().is_empty().then_some(()));
+            support::eventually("the namespace is gone", || {
+                kernel::leftovers_of_dead_owners().is_empty().then_some(())
+            });
             return;
         }
         kill(running.process(case), Signal::KILL);

@@ -278,7 +278,13 @@ fn offered(facts: &Facts) -> Option<u64> {
     let end = facts.server_end.as_ref()?.offered_measured;
     if facts.server_replaced {
         let told = !facts.earlier_servers.is_empty();
-        return told.then(|| end + facts.earlier_servers.iter().map(|s| s.offered_measured).sum::<u64>());
+        return told.then(|| {
+            end + facts
+                .earlier_servers
+                .iter()
+                .map(|s| s.offered_measured)
+                .sum::<u64>()
+        });
     }
     Some(end.saturating_sub(facts.server_before.as_ref()?.offered_measured))
 }

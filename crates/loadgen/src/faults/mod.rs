@@ -9,6 +9,7 @@
 //! clock that the stamps use, so a detection time is a difference.
 
 pub mod kernel;
+mod namespace;
 pub mod proxy;
 pub mod server;
 

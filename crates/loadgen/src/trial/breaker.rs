@@ -43,6 +43,8 @@ pub(super) struct Breaker {
     /// Places in `made` of the faults that are on, by fault.
     on: Vec<Option<usize>>,
     server_is_gone: bool,
+    /// The server's port for clients.
+    port: u16,
     /// Number of the first message that nobody has published.
     from: u64,
     from_is_known: bool,
@@ -73,6 +75,7 @@ impl Breaker {
             made: Vec::new(),
             on: vec![None; cell.faults.len()],
             server_is_gone: false,
+            port: 0,
             from: 0,
             from_is_known: false,
         })
@@ -81,15 +84,15 @@ impl Breaker {
     /// Where the server is to listen.
     pub(super) fn place(&self, launch: &mut Launch) {
         if let Some(namespace) = &self.namespace {
-            namespace.place(launch);
+            launch.listen = namespace.address();
+            launch.control = namespace.control_address();
+            launch.prefix = namespace.prefix();
         }
     }
 
     /// Puts a proxy before the server at `address` where a fault needs one.
     pub(super) async fn stand_before(&mut self, address: SocketAddr) -> Result<(), FaultError> {
-        if let Some(namespace) = &mut self.namespace {
-            namespace.aim_at(address);
-        }
+        self.port = address.port();
         if self
             .faults
             .iter()
@@ -221,7 +224,7 @@ impl Breaker {
                     .namespace
                     .as_mut()
                     .ok_or(FaultError::Missing("the network namespace"))?;
-                made.onset = namespace.inject(wanted.kind).await?;
+                made.onset = namespace.inject(fault as u32, wanted.kind, self.port).await?;
             }
         }
         self.on[fault] = Some(self.made.len());
@@ -281,7 +284,7 @@ impl Breaker {
                     .namespace
                     .as_mut()
                     .ok_or(FaultError::Missing("the network namespace"))?;
-                (namespace.clear(kind).await?, None)
+                (namespace.clear(fault as u32).await?, None)
             }
         })
     }
