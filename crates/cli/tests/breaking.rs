@@ -294,8 +294,8 @@ fn whoever_is_killed_nothing_is_left_behind() {
             kill(running.pid(), Signal::KILL);
             running.wait();
             all_gone(&mark);
-            support::eventually("the namespace is gone", || {
-                kernel::leftovers_of_dead_owners().is_empty().then_some(())
+            support::eventually("the namespaces are gone", || {
+                (!namespaces().contains(&owner)).then_some(())
             });
             return;
         }

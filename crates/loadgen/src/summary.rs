@@ -107,6 +107,8 @@ pub(crate) struct Facts {
     pub(crate) load_end: Nanos,
     /// Every session that a fault hit has noticed it: the trial ended before its time, as planned.
     pub(crate) all_noticed: bool,
+    /// A fault could not be made or ended, or what makes them died.
+    pub(crate) fault_failed: Option<String>,
     /// Another server process took the place of one that was ended: costs and counts are not of one process.
     pub(crate) server_replaced: bool,
     /// Last counts of server processes that were ended in order.
@@ -246,11 +248,12 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         send_delay_p99_ns: quantile(Metric::SendDelay, 0.99),
         generator_delay_p99_ns: quantile(Metric::GeneratorDelay, 0.99),
         interval_gaps: 0,
-        partial: facts.partial || facts.server_lost,
+        partial: facts.partial || facts.server_lost || facts.fault_failed.is_some(),
         faults: known.faults(),
         recovery: known.recovery(),
         timeline: watched_course.then(|| totals.course.timeline(facts.measured)),
         slow: slow_reading(&totals, &facts),
+        fault_failed: facts.fault_failed.clone(),
         proxy_delay_p99_ns: facts.proxy_delay_p99_ns,
         counters: facts.counters,
     }

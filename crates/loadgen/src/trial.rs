@@ -144,7 +144,10 @@ pub(crate) async fn run(
     }
     let gone_on_purpose = conductor.breaker.took_the_server();
     let embedded = conductor.embedded.take();
-    facts.proxy_delay_p99_ns = conductor.breaker.put_away().await;
+    match conductor.breaker.put_away().await {
+        Ok(delay) => facts.proxy_delay_p99_ns = delay,
+        Err(e) => drop(facts.fault_failed.get_or_insert(e.to_string())),
+    }
     drop(conductor);
     if let Some(embedded) = embedded
         && !embedded.stop().await

@@ -106,6 +106,8 @@ pub struct TrialSummary {
     pub timeline: Option<Timeline>,
     /// What sessions that were slow on purpose cost; the rest of this summary is about the others.
     pub slow: Option<SlowReading>,
+    /// Why a fault was not what was asked for: it could not be made or ended, or what makes it died.
+    pub fault_failed: Option<String>,
     /// Added by the proxy that makes faults, 99th percentile each way, in nanoseconds; `None` without one.
     pub proxy_delay_p99_ns: Option<u64>,
     /// The trial was ended before its time (a signal, or a worker or server that died).

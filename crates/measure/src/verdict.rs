@@ -87,6 +87,9 @@ impl Verdict {
         for wrong in &s.imbalances {
             v.add(Grade::Invalid, format!("the books do not balance: {wrong}"));
         }
+        if let Some(words) = &s.fault_failed {
+            v.add(Grade::Invalid, format!("a fault was not what was asked for: {words}"));
+        }
         if s.negative_samples > 0 {
             v.add(
                 Grade::Invalid,

@@ -312,20 +312,17 @@ impl Breaker {
     }
 
     /// Takes proxy and namespace away; gives the 99th percentile of what the proxy added each way, in nanoseconds.
-    pub(super) async fn put_away(&mut self) -> Option<u64> {
-        let mut delay = None;
+    ///
+    /// # Errors
+    /// The proxy had not lived to this end, or the namespace is still there.
+    pub(super) async fn put_away(&mut self) -> Result<Option<u64>, FaultError> {
+        let mut delay = Ok(None);
         if let Some(mut proxy) = self.proxy.take() {
-            delay = proxy
-                .stats()
-                .await
-                .ok()
-                .and_then(|stats| stats.delay.quantile(0.99));
+            delay = proxy.stats().await.map(|stats| stats.delay.quantile(0.99));
             proxy.stop().await;
         }
-        if let Some(namespace) = self.namespace.take()
-            && let Err(e) = namespace.remove().await
-        {
-            tracing::warn!("{e}");
+        if let Some(namespace) = self.namespace.take() {
+            namespace.remove().await?;
         }
         delay
     }

@@ -119,7 +119,8 @@ impl Conductor<'_> {
                 self.observer.phase(Phase::Measure, load.measure);
                 self.measure(&mut progress, &begin).await?;
             }
-            if self.interrupted() || progress.is_over() || self.facts.all_noticed {
+            let cut_short = self.facts.all_noticed || self.facts.fault_failed.is_some();
+            if self.interrupted() || progress.is_over() || cut_short {
                 stop_at = clock::now().min(measured.end);
             }
         }
@@ -208,9 +209,17 @@ impl Conductor<'_> {
             if self.interrupted() || progress.is_over() {
                 return Ok(());
             }
-            match action.what {
-                What::Begin => self.break_it(action.fault, begin).await?,
-                What::End => self.mend_it(action.fault, begin).await?,
+            let done = match action.what {
+                What::Begin => self.break_it(action.fault, begin).await,
+                What::End => self.mend_it(action.fault, begin).await,
+            };
+            match done {
+                // Without what was to happen there is nothing more to measure; what was, is reported.
+                Err(TrialError::Fault(e)) => {
+                    self.facts.fault_failed = Some(e.to_string());
+                    return Ok(());
+                }
+                done => done?,
             }
         }
         let Some(affected) = self.breaker.ends_when_noticed(self.cell) else {
@@ -283,9 +292,13 @@ impl Conductor<'_> {
         if self.breaker.is_idle() {
             return Ok(());
         }
-        self.breaker
+        let let_go = self
+            .breaker
             .let_go(self.embedded.as_mut(), self.control.as_mut())
-            .await?;
+            .await;
+        if let Err(e) = let_go {
+            self.facts.fault_failed.get_or_insert(e.to_string());
+        }
         self.facts.disconnects = self.ask(async |control| control.disconnects().await).await;
         self.facts.made = self.breaker.made();
         self.facts.measured_start = measured_start;
