@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use pushmark_scenario::plan::{Cell, Plan, TargetPlan, Workload};
+use pushmark_scenario::plan::{Cell, FaultMeans, Plan, TargetPlan, Workload};
 use pushmark_transport::registry;
+
+use crate::faults::kernel;
 
 /// Descriptors a process needs beside its connections.
 const SPARE_DESCRIPTORS: u64 = 100;
@@ -99,6 +101,13 @@ pub(crate) fn sources(needs: Needs, trial: u32) -> Vec<IpAddr> {
 /// Everything that will not work, each with its remedy. Empty when the machine can carry the plan.
 pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
     let mut found = Vec::new();
+    let by_kernel = |cell: &Cell| cell.faults.iter().any(|f| f.kind.means() == FaultMeans::Kernel);
+    // Said once, however many cells have such faults: it is the same for all.
+    if let Some(cell) = plan.cells.iter().find(|cell| by_kernel(cell))
+        && let Err(why) = kernel::allowed()
+    {
+        found.push(format!("{}: {why}", cell.id));
+    }
     for (index, cell) in plan.cells.iter().enumerate() {
         let Needs {
             connections,
