@@ -105,7 +105,7 @@ pub(crate) fn sources(needs: Needs, trial: u32) -> Vec<IpAddr> {
 
 /// Everything that will not work, each with its remedy. Empty when the machine can carry the plan.
 pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
-    let mut found = Vec::new();
+    let (mut found, mut said) = (Vec::new(), false);
     let kernel_faults_allowed = &match plan.cells.iter().any(|cell| uses(cell, FaultMeans::Kernel)) {
         true => faults::kernel::allowed(),
         false => Ok(()),
@@ -126,13 +126,10 @@ pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
                 u64::from(cell.load.connections) * (room / 2) / connections.max(1),
             ));
         }
-        if let (true, Err(why)) = (uses(cell, FaultMeans::Kernel), kernel_faults_allowed) {
-            let kinds = cell
-                .faults
-                .iter()
-                .filter(|fault| fault.kind.means() == FaultMeans::Kernel);
-            let kinds: Vec<&str> = kinds.map(|fault| fault.kind.as_str()).collect();
-            found.push(format!("{id}: {} cannot be made here: {why}", kinds.join(", ")));
+        if let (true, Err(why), false) = (uses(cell, FaultMeans::Kernel), kernel_faults_allowed, said) {
+            // Said once: it is the same for all cells.
+            said = true;
+            found.push(format!("{id}: {why}"));
         }
         let embedded = cell.target == TargetPlan::Embedded;
         if embedded && server_processes > 1 && connections_per_session(cell) > 1 {

@@ -127,7 +127,8 @@ impl Namespace {
                 faults: BTreeMap::new(),
             };
             if let Err(e) = made.make().await {
-                made.remove().await?;
+                // Of both failures, this one says why.
+                let _ = made.remove().await;
                 return Err(e);
             }
             // Another run may have chosen the same at the same time. The kernel does not mind; both see it, and look for another.

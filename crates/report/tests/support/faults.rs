@@ -211,6 +211,7 @@ fn come_back(run: &mut Run, variants: usize, policies: &[(&str, usize)], resume:
             made_up,
             lost: missed - made_up,
             duplicated: u64::from(resume && variant == 2) * 40,
+            not_offered: None,
             herd_peak: steps.iter().max().map_or(0, |n| {
                 if *n > 0 {
                     n + u64::from(trial.repeat) * 7

@@ -172,7 +172,7 @@ impl Connection {
         match upstream {
             Ok(upstream) => Some(self.upstream.get_or_init(|| upstream)),
             Err(e) => {
-                room.counts.unreachable.set(room.counts.unreachable.get() + 1);
+                room.counts.not_joined(&e);
                 tracing::debug!("the server cannot be reached through the proxy: {e}");
                 None
             }

@@ -17,6 +17,8 @@
 //! | bandwidth, slow-drip | bytes to the client are let through at a pace | the same | the rest flows at once |
 //! | corrupt | bytes to the client are changed | the same | bytes come through as they are |
 //!
+//! A connection takes two of the proxy's descriptors ([`DESCRIPTORS`]), and one port towards the server.
+//!
 //! Several may be in force at once: delays add up, of limits the tightest holds.
 
 mod connection;
@@ -41,6 +43,8 @@ use super::FaultError;
 
 pub use handle::Proxy;
 
+/// Descriptors that a proxy needs for each connection, beside some 100 of its own: what a preflight has to reckon with.
+pub const DESCRIPTORS: u64 = 2;
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: u32 = 65_535;
 /// Pause before the next accept when no descriptor is left.

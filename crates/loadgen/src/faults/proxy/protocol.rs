@@ -117,6 +117,8 @@ pub struct ProxyStats {
     pub open: u64,
     /// Connections that were reset because the server could not be reached.
     pub unreachable: u64,
+    /// Connections that were reset for want of a port or a descriptor of the proxy's own: no fault of the server's.
+    pub out_of_room: u64,
     /// Attempts to take a connection that failed, for want of descriptors mostly.
     pub accept_errors: u64,
     /// Bytes passed on to the server.

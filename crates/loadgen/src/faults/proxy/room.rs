@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -10,6 +11,7 @@ use pushmark_measure::{Histogram, Nanos, clock};
 use pushmark_scenario::plan::{FaultKind, FaultMeans};
 use pushmark_transport::stamps;
 use pushmark_transport::timer::Timer;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -39,7 +41,8 @@ pub(super) struct Room {
 pub(super) struct Counts {
     accepted: Cell<u64>,
     accept_errors: Cell<u64>,
-    pub(super) unreachable: Cell<u64>,
+    unreachable: Cell<u64>,
+    out_of_room: Cell<u64>,
     held_by_reader: Cell<u64>,
     to_server: Cell<u64>,
     to_client: Cell<u64>,
@@ -56,6 +59,17 @@ impl Counts {
 
     pub(super) fn held_by_reader(&self) {
         self.held_by_reader.set(self.held_by_reader.get() + 1);
+    }
+
+    pub(super) fn not_joined(&self, e: &io::Error) {
+        let own = [Errno::ADDRNOTAVAIL, Errno::ADDRINUSE, Errno::MFILE, Errno::NFILE];
+        let is_own = Errno::from_io_error(e).is_some_and(|errno| own.contains(&errno));
+        let count = if is_own {
+            &self.out_of_room
+        } else {
+            &self.unreachable
+        };
+        count.set(count.get() + 1);
     }
 
     pub(super) fn accept_error(&self) {
@@ -234,6 +248,7 @@ impl Room {
             accepted: self.counts.accepted.get(),
             open: open.sum(),
             unreachable: self.counts.unreachable.get(),
+            out_of_room: self.counts.out_of_room.get(),
             accept_errors: self.counts.accept_errors.get(),
             bytes_to_server: self.counts.to_server.get(),
             bytes_to_client: self.counts.to_client.get(),
