@@ -174,11 +174,37 @@ pub(crate) struct ServeArgs {
     /// Most sessions at once
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     pub(crate) max_sessions: u32,
+    #[command(flatten)]
+    pub(crate) detect: DetectArgs,
+    /// Published messages kept for clients that come back and say what they have had; 0 keeps none
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub(crate) history: u32,
+    /// Ask clients to wait this long before they come back, where the transport has a word for it: 3s, 500ms
+    #[arg(long, value_name = "DUR", value_parser = span)]
+    pub(crate) retry: Option<Duration>,
     /// End when stdin ends: for whoever starts this server as a child
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
     #[command(flatten)]
     pub(crate) inject: InjectArgs,
+}
+
+/// How dead clients are found.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Dead clients")]
+pub(crate) struct DetectArgs {
+    /// Ask a client for a sign of life after so long without one: 20s, 500ms
+    #[arg(long, value_name = "DUR", value_parser = positive_span, requires = "heartbeat_timeout")]
+    pub(crate) heartbeat_every: Option<Duration>,
+    /// Give up a client that gave none within so long after that
+    #[arg(long, value_name = "DUR", value_parser = positive_span, requires = "heartbeat_every")]
+    pub(crate) heartbeat_timeout: Option<Duration>,
+    /// TCP keepalive: idle time, time between probes (whole seconds both), unanswered probes that end a connection: 10s,5s,3
+    #[arg(long, value_name = "IDLE,INTERVAL,PROBES", value_parser = keepalive)]
+    pub(crate) keepalive: Option<(Duration, Duration, u32)>,
+    /// End a connection on which sent data stays unacknowledged this long (TCP_USER_TIMEOUT), to the millisecond
+    #[arg(long, value_name = "DUR", value_parser = positive_span)]
+    pub(crate) user_timeout: Option<Duration>,
 }
 
 /// Faults put in on purpose, to check whoever measures against the truth.
@@ -225,6 +251,50 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A duration with its unit, of at most a day.
+fn span(text: &str) -> Result<Duration, String> {
+    let words = "write a number with its unit (ms, s, m), at most a day: 500ms, 20s, 2m";
+    let unit = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let seconds = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err(words.into()),
+    };
+    match number.trim().parse::<f64>().map(|n| n * seconds) {
+        Ok(s) if (0.0..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
+        _ => Err(words.into()),
+    }
+}
+
+fn positive_span(text: &str) -> Result<Duration, String> {
+    match span(text)? {
+        // What the kernel and the runtime count in.
+        d if d < Duration::from_millis(1) => Err("write a millisecond or more".into()),
+        d => Ok(d),
+    }
+}
+
+fn keepalive(text: &str) -> Result<(Duration, Duration, u32), String> {
+    let words = "write idle time, time between probes and number of probes: 10s,5s,3";
+    let mut parts = text.split(',').map(str::trim);
+    let (Some(idle), Some(interval), Some(probes), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(words.into());
+    };
+    let whole_seconds = |text| match span(text)? {
+        // The kernel's own bounds.
+        d if d.subsec_nanos() == 0 && (1..=32_767).contains(&d.as_secs()) => Ok(d),
+        _ => Err("keepalive times are whole seconds from 1 to 32767".to_owned()),
+    };
+    match probes.parse() {
+        Ok(probes @ 1..=127) => Ok((whole_seconds(idle)?, whole_seconds(interval)?, probes)),
+        _ => Err("keepalive takes 1 to 127 probes".into()),
+    }
+}
+
 fn microseconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(us) if (0.0..=1_000_000.0).contains(&us) => Ok(Duration::from_secs_f64(us / 1e6)),
@@ -236,5 +306,39 @@ fn milliseconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(ms) if (0.0..=3_600_000.0).contains(&ms) => Ok(Duration::from_secs_f64(ms / 1e3)),
         _ => Err("write a number of milliseconds from 0 to 3600000".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_units_and_bounds() {
+        assert_eq!(span("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(span("1.5 s"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(span("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "5", "s", "-1s", "NaNs", "infs", "1e300s", "1h", "2000m"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+        assert!(positive_span("0s").is_err() && positive_span("0.5ms").is_err());
+    }
+
+    #[test]
+    fn keepalive_is_what_the_kernel_takes() {
+        let seconds = Duration::from_secs;
+        assert_eq!(keepalive("10s,5s,3"), Ok((seconds(10), seconds(5), 3)));
+        for wrong in [
+            "",
+            "10s",
+            "10s,5s",
+            "10s,5s,3,1",
+            "500ms,5s,3",
+            "10s,5s,0",
+            "10s,5s,128",
+            "0s,5s,3",
+        ] {
+            assert!(keepalive(wrong).is_err(), "{wrong}");
+        }
     }
 }

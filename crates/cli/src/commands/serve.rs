@@ -3,7 +3,9 @@
 use std::io::Read;
 
 use pushmark_server::{Config, Injection, Server};
+use pushmark_transport::Heartbeat;
 use pushmark_transport::control::{CONTROL, READY};
+use pushmark_transport::seam::TcpOptions;
 
 use crate::args::{ServeArgs, WhenFull};
 use crate::exit::{End, Outcome};
@@ -27,6 +29,17 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
             WhenFull::Disconnect => pushmark_transport::WhenFull::Disconnect,
         },
         max_sessions: args.max_sessions as usize,
+        heartbeat: args
+            .detect
+            .heartbeat_every
+            .zip(args.detect.heartbeat_timeout)
+            .map(|(every, timeout)| Heartbeat { every, timeout }),
+        history: args.history as usize,
+        retry: args.retry,
+        tcp: TcpOptions {
+            keepalive: args.detect.keepalive,
+            user_timeout: args.detect.user_timeout,
+        },
         inject: Injection {
             delay: args.inject.inject_delay_ms,
             work: args.inject.inject_work_us,
