@@ -387,6 +387,41 @@ fn a_peer_that_the_kernel_gives_up_has_timed_out() {
 }
 
 #[test]
+fn a_client_that_reads_no_more_is_found_by_heartbeats() {
+    #[derive(Clone, Copy)]
+    struct This;
+    impl Case for This {
+        fn config(self) -> Config {
+            Config {
+                heartbeat: Some(Heartbeat {
+                    every: Duration::from_millis(50),
+                    timeout: Duration::from_millis(200),
+                }),
+                outbox_messages: 100_000,
+                ..Config::default()
+            }
+        }
+
+        async fn run<C: Connector>(self, connector: C, server: At) {
+            let mut control = server.control().await;
+            let deaf = connector.connect(&server.target()).await.unwrap();
+            published(&mut control, &publication(0, 64, 1 << 20)).await;
+            let lines = disconnects(&mut control, 1).await;
+            // A stream that goes down only is looked after by the kernel, the others by the server.
+            let by_kernel = !server.row.orderly_close;
+            let reason = if by_kernel {
+                CloseReason::TimedOut
+            } else {
+                CloseReason::Heartbeat
+            };
+            assert_eq!(lines[0].reason, reason);
+            drop(deaf);
+        }
+    }
+    for_every_transport(This);
+}
+
+#[test]
 fn a_closed_door_refuses_and_touches_nobody_inside() {
     #[derive(Clone, Copy)]
     struct This;

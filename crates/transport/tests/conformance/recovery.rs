@@ -11,7 +11,8 @@ use pushmark_transport::{
 };
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::fixture::{Fixture, for_every_transport, numbered, numbers, receive, run_alone, settle, until};
 use crate::host::{Config, TestHost, serve};
@@ -322,12 +323,16 @@ for_every_transport!(
                 relay.cut();
             }
             until(|| host.closed().len() > before).await;
-            let reason = host.records(|r| r.cut.iter().chain(&r.closed).next().copied())[before];
             let expected = match reset {
                 true => CloseReason::Reset,
                 false => CloseReason::EndedEarly,
             };
-            assert_eq!(reason, Some(expected), "{}", fixture.row.name);
+            assert_eq!(host.closed()[before..], [expected], "{}", fixture.row.name);
+            // Where a session outlives its connection, the host hears at once.
+            let outlives = fixture.row.orderly_close && fixture.row.connections_when_sending > 1;
+            let cut = host.records(|r| r.cut.clone()).concat();
+            assert_eq!(cut.len(), if outlives { before + 1 } else { 0 });
+            assert!(cut.last().is_none_or(|last| *last == expected));
         }
     }
 );
@@ -347,6 +352,48 @@ fn the_kernel_is_told_what_to_do() {
         assert_eq!(sockopt::tcp_keepintvl(&stream).unwrap(), Duration::from_secs(5));
         assert_eq!(sockopt::tcp_keepcnt(&stream).unwrap(), 3);
         assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 2_501);
+    });
+}
+
+#[test]
+fn a_peer_that_the_kernel_gives_up_has_timed_out() {
+    run_alone(|| async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut target = crate::fixture::target(listener.local_addr().unwrap());
+        target.tcp.user_timeout = Some(Duration::from_millis(200));
+        let connector = pushmark_transport::ws::WsConnector;
+        let shake_hands = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            let key = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
+            });
+            let accept = derive_accept_key(key.unwrap().as_bytes());
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Open, and never read from again.
+            stream
+        };
+        let (session, _deaf) = tokio::join!(connector.connect(&target), shake_hands);
+        let mut session = session.unwrap();
+        let message = Message::binary(vec![0; 1 << 20]);
+        let error = loop {
+            if let Err(e) = session.tx.send(message.clone()).await {
+                break e;
+            }
+        };
+        assert_eq!((error.step, error.class), (Step::Send, ErrorClass::TimedOut));
+        // The socket has told its error to the sender, and is no more than at its end for the receiver.
+        let error = session.rx.recv(&mut Collected::default()).await.unwrap_err();
+        assert_eq!((error.step, error.class), (Step::Receive, ErrorClass::TimedOut));
     });
 }
 
