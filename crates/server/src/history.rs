@@ -8,6 +8,8 @@ use crate::publisher::Published;
 /// The last so many messages, shared with the other threads.
 pub(crate) struct History {
     most: usize,
+    /// The count that its numbers belong to.
+    count: u64,
     kept: VecDeque<Arc<Published>>,
 }
 
@@ -16,6 +18,7 @@ impl History {
     pub(crate) fn of_at_most(most: usize) -> Self {
         Self {
             most,
+            count: 0,
             kept: VecDeque::new(),
         }
     }
@@ -24,7 +27,9 @@ impl History {
     pub(crate) fn keep(&mut self, published: &Arc<Published>) {
         // One that is given twice on purpose is still one message.
         let again = self.kept.back().is_some_and(|last| Arc::ptr_eq(last, published));
-        if self.most == 0 || again {
+        // A thread may be at work on a message while the next publication begins.
+        let stale = published.count != self.count;
+        if self.most == 0 || again || stale {
             return;
         }
         if self.kept.len() == self.most {
@@ -38,8 +43,9 @@ impl History {
         self.kept.iter().filter(move |p| p.sequence >= first)
     }
 
-    /// Numbers begin anew.
-    pub(crate) fn clear(&mut self) {
+    /// Numbers begin anew, and this is their count.
+    pub(crate) fn begin(&mut self, count: u64) {
+        self.count = count;
         self.kept.clear();
     }
 }

@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -135,6 +138,8 @@ pub(crate) struct Hub {
     disconnects: Disconnects,
     pub(crate) door: Door,
     publication: watch::Sender<Option<Arc<Publication>>>,
+    /// How often messages were numbered anew.
+    count: AtomicU64,
     measured: MeasuredSpan,
     life: watch::Sender<Life>,
 }
@@ -177,6 +182,7 @@ impl Hub {
             disconnects,
             door: Door::new(),
             publication: watch::Sender::new(None),
+            count: AtomicU64::new(0),
             measured: MeasuredSpan::none(),
             life: watch::Sender::new(Life::Serving),
         })
@@ -199,11 +205,21 @@ impl Hub {
         self.publication.subscribe()
     }
 
-    /// Starts a publication in place of the running one. The delays within a fan-out are those of its measured window.
-    pub(crate) fn publish(&self, publication: Publication) {
+    /// Starts a publication in place of the running one. The delays within a fan-out are those of its measured window. One that
+    /// begins at message 0 counts anew: what was kept is forgotten, and no client has had any of it.
+    pub(crate) fn publish(&self, mut publication: Publication) {
+        let anew = publication.first() == 0;
+        publication.count = self.count.fetch_add(u64::from(anew), SeqCst) + u64::from(anew);
         self.measured.reset();
         for shard in &self.shards {
             lock(&shard.written).fanout_delay.clear();
+            if anew {
+                let mut sessions = lock(&shard.sessions);
+                sessions.history.begin(publication.count);
+                for open in &mut sessions.open {
+                    open.first = 0;
+                }
+            }
         }
         self.publication.send_replace(Some(Arc::new(publication)));
     }
@@ -211,19 +227,6 @@ impl Hub {
     /// The running or last publication.
     pub(crate) fn publication(&self) -> Option<Arc<Publication>> {
         self.publication.borrow().clone()
-    }
-
-    /// A publication begins on this thread. One that begins at message 0 counts anew: what was kept is forgotten, and no client
-    /// has had any of it.
-    pub(crate) fn begin(&self, publication: &Publication) {
-        if publication.first() > 0 {
-            return;
-        }
-        let mut sessions = lock(&self.shards[SHARD.get()].sessions);
-        sessions.history.clear();
-        for open in &mut sessions.open {
-            open.first = 0;
-        }
     }
 
     /// Has every session of this thread looked at: whether its client is still there.

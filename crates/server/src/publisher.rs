@@ -21,6 +21,8 @@ pub(crate) struct Published {
     pub(crate) sequence: u64,
     pub(crate) sent: Nanos,
     pub(crate) message: Message,
+    /// Which of the server's counts its number belongs to.
+    pub(crate) count: u64,
     /// Its number, when clients are to know it.
     id: Option<u64>,
     /// By the transport's row in the registry.
@@ -45,6 +47,8 @@ pub(crate) struct Publication {
     template: Template,
     /// Messages say their number, for clients that come back.
     numbered: bool,
+    /// Which of the server's counts its messages' numbers belong to.
+    pub(crate) count: u64,
     issued: Mutex<Issued>,
     /// No message of this number or above is published.
     limit: AtomicU64,
@@ -68,6 +72,7 @@ impl Publication {
             publish,
             template,
             numbered,
+            count: 0,
             issued: Mutex::default(),
             limit: AtomicU64::new(u64::MAX),
             progress,
@@ -143,6 +148,7 @@ impl Publication {
             sequence,
             sent,
             message,
+            count: self.count,
             id: self.numbered.then_some(sequence),
             encoded,
         });
@@ -179,7 +185,6 @@ pub(crate) async fn run(hub: Arc<Hub>, shard: usize, timer: Timer) {
 
 async fn walk(hub: &Arc<Hub>, shard: usize, timer: &Timer, publication: &Arc<Publication>) {
     let mut held_back = None;
-    hub.begin(publication);
     for (sequence, intended) in publication.publish.schedule.cursor() {
         if sequence < publication.first() {
             // However many there are, the sessions get their turn.

@@ -149,7 +149,7 @@ impl Session {
 
     /// The host was told by [`Host::cut`] that the client is gone, and it has not come back.
     pub fn is_cut_off(&self) -> bool {
-        self.presence.is_cut_off()
+        self.presence.cut_off().is_some()
     }
 
     /// Encodes and queues a message for this session alone.

@@ -406,12 +406,13 @@ pub(crate) fn measure(folder: &Folder, name: &str, text: &str) -> (Run, Ended) {
     let out = folder.path(name);
     let mut command = run(&file, &out);
     command.arg("--json");
-    let ended = ended(command).with_code(0);
+    let ended = ended(command);
     let run = Run::open(&out).unwrap();
-    assert!(run.is_complete(), "{ended:#?}");
     for trial in &run.trials {
         assert_eq!(trial.summary.as_ref().unwrap().imbalances, Vec::<String>::new());
     }
+    let ended = ended.with_code(0);
+    assert!(run.is_complete(), "{ended:#?}");
     (run, ended)
 }
 

@@ -14,7 +14,8 @@
 //!
 //! The server keeps messages until a cursor confirms them, so a poll whose answer was lost is repeated with the same
 //! cursor and nothing is lost between polls; a message counts as written the first time it is given out. A session
-//! whose client stays away for the server's absence deadline ends: as cut off when its last poll was, else as idle. A
+//! whose client stays away for the server's absence deadline ends: for the reason that its last poll was cut off for, else as idle, or for want of a heartbeat when the server asks
+//! for one, in which case its two deadlines are the heartbeat's. A
 //! client that comes back in time goes on where it was.
 
 mod client;

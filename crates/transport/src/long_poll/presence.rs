@@ -1,7 +1,7 @@
 //! Presence: whether a polling client is there, and the one end of its session.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pushmark_measure::{Nanos, clock};
@@ -16,8 +16,8 @@ pub(crate) struct Presence {
     polls: AtomicU32,
     /// When the last poll ended, or the session was opened.
     left_at: AtomicU64,
-    /// The last poll ended without an answer: its connection was gone.
-    cut_off: AtomicBool,
+    /// Why the connection of the last poll was gone before its answer, when it was.
+    cut: Mutex<Option<CloseReason>>,
     over: AtomicBool,
     nudge: Notify,
 }
@@ -31,9 +31,14 @@ impl Presence {
         self.over.load(SeqCst)
     }
 
-    /// The last poll ended without an answer.
-    pub(crate) fn is_cut_off(&self) -> bool {
-        self.cut_off.load(SeqCst)
+    /// The last poll ended without an answer, for that reason.
+    pub(crate) fn cut_off(&self) -> Option<CloseReason> {
+        // A panic while the lock is held leaves a reason that is still one.
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_cut_off(&self, reason: Option<CloseReason>) {
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     /// Has the watchdog look at the session now.
@@ -66,7 +71,7 @@ pub(super) fn arrive<'a, H: Host>(
     host: &'a H,
 ) -> Present<'a, H> {
     session.presence.polls.fetch_add(1, SeqCst);
-    session.presence.cut_off.store(false, SeqCst);
+    session.presence.set_cut_off(None);
     Present {
         session,
         connection,
@@ -89,8 +94,8 @@ impl<H: Host> Drop for Present<'_, H> {
         // The last of several polls counts: the others were superseded, and the client is there.
         let last = presence.polls.fetch_sub(1, SeqCst) == 1;
         if !self.answered && last && !presence.is_over() {
-            presence.cut_off.store(true, SeqCst);
             let reason = self.connection.reason().unwrap_or(CloseReason::EndedEarly);
+            presence.set_cut_off(Some(reason));
             self.host.cut(self.session, reason);
         }
     }
@@ -118,8 +123,8 @@ pub(super) async fn watch<H: Host>(session: Arc<Session>, host: Arc<H>) {
         if wait.is_zero() {
             let reason = if session.outbox.is_closed() {
                 CloseReason::Server
-            } else if presence.cut_off.load(SeqCst) {
-                CloseReason::EndedEarly
+            } else if let Some(reason) = presence.cut_off() {
+                reason
             } else if host.heartbeat().is_some() {
                 CloseReason::Heartbeat
             } else {

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +18,8 @@ enum Phase {
     HalfClosed,
     /// Everything is closed.
     Cut,
+    /// Everything is closed, and what is on its way is thrown away.
+    Reset,
 }
 
 /// What happens to bytes on their way down, counted over all connections.
@@ -95,6 +99,11 @@ impl Relay {
         self.phase.send_replace(Phase::HalfClosed);
     }
 
+    /// Resets everything, now and for later connections.
+    pub(crate) fn reset(&self) {
+        self.phase.send_replace(Phase::Reset);
+    }
+
     /// Closes everything, now and for later connections.
     pub(crate) fn cut(&self) {
         self.phase.send_replace(Phase::Cut);
@@ -128,11 +137,17 @@ async fn up(
             _ = phase.wait_for(|phase| *phase != Phase::Open) => break,
         }
     }
+    if *phase.borrow() == Phase::Reset {
+        // The last of the socket to be dropped says so to the server.
+        sockopt::set_socket_linger(to.as_ref(), Some(Duration::ZERO)).unwrap();
+        to.forget();
+        return;
+    }
     let _ = to.shutdown().await;
     // What the client still sends is taken and forgotten, until everything is cut.
     tokio::select! {
         () = async { while from.read(&mut buffer).await.is_ok_and(|n| n > 0) {} } => {}
-        _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+        _ = phase.wait_for(|phase| matches!(phase, Phase::Cut | Phase::Reset)) => {}
     }
 }
 
@@ -149,7 +164,7 @@ async fn way_down(
     loop {
         let n = tokio::select! {
             n = from.read(&mut buffer) => n.unwrap_or(0),
-            _ = phases.wait_for(|phase| *phase == Phase::Cut) => return,
+            _ = phases.wait_for(|phase| matches!(phase, Phase::Cut | Phase::Reset)) => return,
         };
         if n == 0 {
             return;
