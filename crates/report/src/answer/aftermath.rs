@@ -209,17 +209,12 @@ fn in_part(comparison: &Comparison, seen: &Seen<'_>, side: &Side) -> String {
             never.push(who);
             watched = watched.min(n.watched_s);
         } else if n.undetected > 0 {
-            parts.push(format!(
-                "{} of {} {who} {} unnoticed after {}",
-                whole(n.undetected),
-                whole(n.affected),
-                if is_client {
-                    "clients had it"
-                } else {
-                    "sessions had it"
-                },
-                seconds(n.watched_s)
-            ));
+            let (some, all, watched) = (whole(n.undetected), whole(n.affected), seconds(n.watched_s));
+            parts.push(if is_client {
+                format!("{some} of {all} {who} clients had not noticed after {watched}")
+            } else {
+                format!("after {watched} it had not noticed on {some} of {all} {who} sessions")
+            });
         } else {
             parts.push(format!(
                 "{} of {} {who} sessions are known to have noticed",

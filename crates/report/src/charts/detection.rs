@@ -117,6 +117,7 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
 
 fn paint(area: &Area<'_>, axes: &Axes<'_>, shown: &Panel) -> Result<(), ReportError> {
     let mut panel = panel(area, axes, |_| Ok(()))?;
+    let count = shown.curves.iter().map(|c| c.variant + 1).max().unwrap_or(0);
     for curve in &shown.curves {
         let color = palette::variant(curve.variant);
         let mut places = vec![(axes.x.low(), 0.0)];
@@ -130,7 +131,7 @@ fn paint(area: &Area<'_>, axes: &Axes<'_>, shown: &Panel) -> Result<(), ReportEr
         if curve.server {
             series::dashed(&mut panel, places, color)?;
         } else {
-            series::path(&mut panel, places, color)?;
+            series::path(&mut panel, places, color, series::width_of(curve.variant, count))?;
         }
     }
     if let Some(watched) = shown.unseen {

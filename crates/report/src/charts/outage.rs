@@ -108,7 +108,8 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
             };
             let mut panel = panel(place, &axes, |panel| shade(panel, &axes, first))?;
             for (variant, line) in lines[i].iter().enumerate().filter(|(_, l)| !l.is_empty()) {
-                series::path(&mut panel, line.clone(), palette::variant(variant))?;
+                let width = series::width_of(variant, columns);
+                series::path(&mut panel, line.clone(), palette::variant(variant), width)?;
             }
             if i == 0 {
                 name_faults(place, &panel, &axes, first)?;
@@ -119,22 +120,24 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
     .map(Some)
 }
 
-/// A line through the steps, in groups where they are many.
+/// A stair through the steps, in groups where they are many.
 fn line(timeline: &Timeline, read: Read, rate: bool) -> Vec<(f64, f64)> {
     let values = read(timeline);
     let group = values.len().div_ceil(STEPS).max(1);
     let step_s = timeline.step_ms as f64 / 1e3;
-    let place = |(i, part): (usize, &[u64])| {
+    let stair = |(i, part): (usize, &[u64])| {
         let from = (i * group) as f64 * step_s;
         let length = part.len() as f64 * step_s;
         if rate {
             let sum: f64 = part.iter().map(|n| *n as f64).sum();
-            (from + length / 2.0, sum / length)
+            [(from, sum / length), (from + length, sum / length)]
         } else {
-            (from + length, part.last().map_or(0.0, |n| *n as f64))
+            // How it stood at the end holds until the next end.
+            let stood = part.last().map_or(0.0, |n| *n as f64);
+            [(from + length, stood), (from + 2.0 * length, stood)]
         }
     };
-    values.chunks(group).enumerate().map(place).collect()
+    values.chunks(group).enumerate().flat_map(stair).collect()
 }
 
 /// What a fault leaves behind: from when, until it was over, until service was back; in seconds.

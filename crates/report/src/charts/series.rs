@@ -42,14 +42,20 @@ pub(super) fn line(panel: &mut Panel<'_, '_>, knots: &[Knot], color: RGBColor) -
     Ok(())
 }
 
+/// The width of line `index` of `count` that may lie upon one another: the lower are wider, so that they show.
+pub(super) fn width_of(index: usize, count: usize) -> u32 {
+    7 + 5 * count.saturating_sub(index + 1).min(3) as u32
+}
+
 /// A line through these places.
 pub(super) fn path(
     panel: &mut Panel<'_, '_>,
     places: Vec<(f64, f64)>,
     color: RGBColor,
+    width: u32,
 ) -> Result<(), ReportError> {
     panel
-        .draw_series(LineSeries::new(places, color.stroke_width(8)))
+        .draw_series(LineSeries::new(places, color.stroke_width(width)))
         .map_err(failed)?;
     Ok(())
 }
