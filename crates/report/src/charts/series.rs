@@ -44,7 +44,7 @@ pub(super) fn line(panel: &mut Panel<'_, '_>, knots: &[Knot], color: RGBColor) -
 
 /// The width of line `index` of `count` that may lie upon one another: the lower are wider, so that they show.
 pub(super) fn width_of(index: usize, count: usize) -> u32 {
-    7 + 5 * count.saturating_sub(index + 1).min(3) as u32
+    7 + 6 * count.saturating_sub(index + 1).min(3) as u32
 }
 
 /// A line through these places.
