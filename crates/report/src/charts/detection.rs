@@ -99,7 +99,7 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
                 title: &fit(&shown.title, 12.5, room + 60.0),
                 x: x.clone(),
                 y: y.clone(),
-                x_words: if i + across >= panels.len() {
+                x_words: if i / across + 1 == down {
                     "time since the fault"
                 } else {
                     ""

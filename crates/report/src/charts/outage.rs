@@ -5,14 +5,14 @@ use plotters::style::text_anchor::{HPos, VPos};
 use pushmark_measure::{FaultOutcome, Timeline};
 use pushmark_results::plan::{Cell, FaultKind};
 
-use super::Scene;
 use super::frame::{Area, Axes, Frame, K, LABEL, Look, Panel, Style, draw as draw_frame, panel, put};
 use super::palette;
 use super::scale::{Scale, plain_number};
 use super::series;
 use super::text::{fit, width};
+use super::{MOST_OUTAGES, Scene};
 use crate::comparison::{Point, finished};
-use crate::escape::visible;
+use crate::escape::{shorten, visible};
 use crate::files::ReportError;
 
 /// More steps than this are drawn in groups: no eye tells them apart.
@@ -76,6 +76,9 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
     let mut more = "the first repeat".to_owned();
     if scene.comparison.is_sweep() {
         more = format!("{}  ·  {more}", scene.point.label);
+        if scene.comparison.points.len() > MOST_OUTAGES {
+            more.push_str("  ·  not all points are drawn");
+        }
     }
     let frame = Frame {
         title: title.to_owned(),
@@ -189,7 +192,7 @@ fn name_faults(
     for (index, fault) in course.faults.iter().enumerate() {
         let (onset, cleared, _) = span(course, index, fault, axes.x.high());
         let (from, y) = panel.backend_coord(&(onset, axes.y.high()));
-        let mut text = visible(&fault.kind);
+        let mut text = shorten(&visible(&fault.kind), 24);
         if cleared > onset {
             let until = if cleared < axes.x.high() {
                 format!(
