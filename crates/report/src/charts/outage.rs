@@ -73,7 +73,7 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
         .map(|l| Scale::from_zero(l.iter().flatten().map(|(_, y)| *y), plain_number))
         .collect();
     let y_room = scales.iter().map(|s| s.widest_label(LABEL)).fold(0.0, f64::max);
-    let mut more = "the first repeat".to_owned();
+    let mut more = "the first repeat; lines upon one another take turns".to_owned();
     if scene.comparison.is_sweep() {
         more = format!("{}  ·  {more}", scene.point.label);
         if scene.comparison.points.len() > MOST_OUTAGES {
@@ -110,10 +110,11 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
                 grid: true,
             };
             let mut panel = panel(place, &axes, |panel| shade(panel, &axes, first))?;
-            for (variant, line) in lines[i].iter().enumerate().filter(|(_, l)| !l.is_empty()) {
-                let width = series::width_of(variant, columns);
-                series::path(&mut panel, line.clone(), palette::variant(variant), width)?;
-            }
+            let drawn = lines[i].iter().enumerate().filter(|(_, l)| !l.is_empty());
+            let drawn: Vec<_> = drawn
+                .map(|(variant, line)| (line.clone(), palette::variant(variant)))
+                .collect();
+            series::together(place, &mut panel, &drawn)?;
             if i == 0 {
                 name_faults(place, &panel, &axes, first)?;
             }
