@@ -241,6 +241,9 @@ fn entries(b: &Books) -> [u64; 11] {
     ]
 }
 
+/// Something of a cell, in words.
+type Words = fn(&pushmark_results::plan::Cell) -> String;
+
 fn setup(run: &Run) -> Vec<[String; 2]> {
     let plan = &run.manifest.plan;
     let mut lines = Vec::new();
@@ -249,6 +252,27 @@ fn setup(run: &Run) -> Vec<[String; 2]> {
         add("load", plan_words::load(cell));
         add("each trial", plan_words::windows(cell));
         add("target", plan_words::target(cell));
+    }
+    let of_faults: [(&str, Words); 3] = [
+        ("what breaks", plan_words::breaks),
+        ("heartbeat", plan_words::heartbeat),
+        ("slow readers", plan_words::slow_readers),
+    ];
+    for (name, words) in of_faults {
+        // Cells differ in what varies; each way is named once.
+        let mut ways: Vec<String> = Vec::new();
+        for way in plan.cells.iter().map(words) {
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        if ways.iter().any(|w| !w.is_empty()) {
+            let or_none = |w: String| if w.is_empty() { "none".to_owned() } else { w };
+            add(
+                name,
+                ways.into_iter().map(or_none).collect::<Vec<_>>().join(" / "),
+            );
+        }
     }
     add(
         "trials",

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use pushmark_results::plan::{Arrival, Axis, Cell, Messages, Pattern, Rate, TargetPlan, Workload};
+use pushmark_results::plan::{
+    Arrival, Axis, Cell, Fault, Heartbeat, Messages, Pattern, Rate, SlowReaders, TargetPlan, Workload,
+};
 
 use crate::comparison::point_names;
 use crate::escape::visible;
-use crate::units::{three_digits, whole};
+use crate::units::{percent, three_digits, whole};
 
 /// The load of a cell: `2,000 connections, 10 messages/s of 200 B pushed`.
 pub(crate) fn load(cell: &Cell) -> String {
@@ -31,6 +33,42 @@ pub(crate) fn windows(cell: &Cell) -> String {
         duration(cell.load.warmup),
         duration(cell.load.measure)
     )
+}
+
+/// What breaks: `restart at 3 s for 2 s, on 50 % of the connections`. Empty when nothing does.
+pub(crate) fn breaks(cell: &Cell) -> String {
+    let fault = |f: &Fault| {
+        let mut text = format!("{} at {}", f.kind.as_str(), duration(f.at));
+        if let Some(lasts) = f.lasts {
+            text.push_str(&format!(" for {}", duration(lasts)));
+        }
+        if f.share < 1.0 {
+            text.push_str(&format!(", on {} of the connections", percent(f.share)));
+        }
+        text
+    };
+    cell.faults.iter().map(fault).collect::<Vec<_>>().join("; ")
+}
+
+/// How both sides find out: `asked after 2 s of silence, dead 2 s later`. Empty without a heartbeat.
+pub(crate) fn heartbeat(cell: &Cell) -> String {
+    let words = |h: Heartbeat| {
+        format!(
+            "asked after {} of silence, dead {} later",
+            duration(h.every),
+            duration(h.timeout)
+        )
+    };
+    cell.heartbeat.map(words).unwrap_or_default()
+}
+
+/// The sessions that do not keep up. Empty when all do.
+pub(crate) fn slow_readers(cell: &Cell) -> String {
+    let words = |s: SlowReaders| {
+        let takes = s.rate.map_or("nothing".to_owned(), |r| rate(&r));
+        format!("{} of the sessions take {takes}", percent(s.share))
+    };
+    cell.slow_readers.map(words).unwrap_or_default()
 }
 
 /// Where the load goes.

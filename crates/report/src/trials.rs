@@ -4,6 +4,7 @@ use pushmark_measure::{Metric, TrialSummary};
 use pushmark_results::run::{Run, TrialRecord};
 use serde::Serialize;
 
+use crate::comparison::opened;
 use crate::escape::visible;
 use crate::units::{Quantity, show_alone, three_digits, whole};
 
@@ -87,7 +88,7 @@ fn values(trial: &TrialRecord, summary: &TrialSummary) -> Vec<String> {
         cpu(&summary.generator),
         format!(
             "{} of {}",
-            whole(summary.counters.established),
+            whole(opened(summary)),
             whole(summary.sessions_planned)
         ),
     ]

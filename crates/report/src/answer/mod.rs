@@ -2,6 +2,7 @@
 
 mod aftermath;
 mod claim;
+mod noticing;
 
 use pushmark_measure::Grade;
 

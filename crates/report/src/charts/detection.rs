@@ -22,7 +22,7 @@ const MOST: usize = 12;
 /// Below this, in nanoseconds, the axis has no room to spare.
 const SHORTEST: f64 = 1e5;
 /// A curve's step that is smaller than this share is not seen.
-const SEEN: f64 = 0.003;
+const SEEN: f64 = 0.01;
 /// The room a label takes across, against the line that it takes down an axis.
 const ACROSS_TO_DOWN: f64 = 17.0 / 44.0;
 
@@ -32,6 +32,21 @@ struct Curve {
     server: bool,
     steps: Vec<(f64, f64)>,
     watched: f64,
+}
+
+impl Curve {
+    /// Its steps, from the left end of an axis that begins at `low`.
+    fn stair(&self, low: f64) -> Vec<(f64, f64)> {
+        let mut places = vec![(low, 0.0)];
+        let mut before = 0.0;
+        for (time, share) in &self.steps {
+            let time = time.max(low);
+            places.extend([(time, before), (time, *share)]);
+            before = *share;
+        }
+        places.push((self.watched.max(low), before));
+        places
+    }
 }
 
 /// One fault at one point.
@@ -99,7 +114,7 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
                 title: &fit(&shown.title, 12.5, room + 60.0),
                 x: x.clone(),
                 y: y.clone(),
-                x_words: if i + across >= panels.len() {
+                x_words: if i / across + 1 == down {
                     "time since the fault"
                 } else {
                     ""
@@ -117,21 +132,12 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
 
 fn paint(area: &Area<'_>, axes: &Axes<'_>, shown: &Panel) -> Result<(), ReportError> {
     let mut panel = panel(area, axes, |_| Ok(()))?;
-    for curve in &shown.curves {
-        let color = palette::variant(curve.variant);
-        let mut places = vec![(axes.x.low(), 0.0)];
-        let mut before = 0.0;
-        for (time, share) in &curve.steps {
-            let time = time.max(axes.x.low());
-            places.extend([(time, before), (time, *share)]);
-            before = *share;
-        }
-        places.push((curve.watched.max(axes.x.low()), before));
-        if curve.server {
-            series::dashed(&mut panel, places, color)?;
-        } else {
-            series::path(&mut panel, places, color)?;
-        }
+    let (server, client): (Vec<&Curve>, Vec<&Curve>) = shown.curves.iter().partition(|c| c.server);
+    let low = axes.x.low();
+    let drawn = client.iter().map(|c| (c.stair(low), palette::variant(c.variant)));
+    series::together(area, &mut panel, &drawn.collect::<Vec<_>>())?;
+    for curve in server {
+        series::dashed(&mut panel, curve.stair(low), palette::variant(curve.variant))?;
     }
     if let Some(watched) = shown.unseen {
         let middle = (axes.x.low() * axes.x.high()).sqrt();

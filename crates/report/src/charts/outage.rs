@@ -5,14 +5,14 @@ use plotters::style::text_anchor::{HPos, VPos};
 use pushmark_measure::{FaultOutcome, Timeline};
 use pushmark_results::plan::{Cell, FaultKind};
 
-use super::Scene;
 use super::frame::{Area, Axes, Frame, K, LABEL, Look, Panel, Style, draw as draw_frame, panel, put};
 use super::palette;
 use super::scale::{Scale, plain_number};
 use super::series;
 use super::text::{fit, width};
+use super::{MOST_OUTAGES, Scene};
 use crate::comparison::{Point, finished};
-use crate::escape::visible;
+use crate::escape::{shorten, visible};
 use crate::files::ReportError;
 
 /// More steps than this are drawn in groups: no eye tells them apart.
@@ -73,9 +73,12 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
         .map(|l| Scale::from_zero(l.iter().flatten().map(|(_, y)| *y), plain_number))
         .collect();
     let y_room = scales.iter().map(|s| s.widest_label(LABEL)).fold(0.0, f64::max);
-    let mut more = "the first repeat".to_owned();
+    let mut more = "the first repeat; lines upon one another take turns".to_owned();
     if scene.comparison.is_sweep() {
         more = format!("{}  ·  {more}", scene.point.label);
+        if scene.comparison.points.len() > MOST_OUTAGES {
+            more.push_str("  ·  not all points are drawn");
+        }
     }
     let frame = Frame {
         title: title.to_owned(),
@@ -107,9 +110,11 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
                 grid: true,
             };
             let mut panel = panel(place, &axes, |panel| shade(panel, &axes, first))?;
-            for (variant, line) in lines[i].iter().enumerate().filter(|(_, l)| !l.is_empty()) {
-                series::path(&mut panel, line.clone(), palette::variant(variant))?;
-            }
+            let drawn = lines[i].iter().enumerate().filter(|(_, l)| !l.is_empty());
+            let drawn: Vec<_> = drawn
+                .map(|(variant, line)| (line.clone(), palette::variant(variant)))
+                .collect();
+            series::together(place, &mut panel, &drawn)?;
             if i == 0 {
                 name_faults(place, &panel, &axes, first)?;
             }
@@ -119,22 +124,24 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str) -> Result<Option<String>, Rep
     .map(Some)
 }
 
-/// A line through the steps, in groups where they are many.
+/// A stair through the steps, in groups where they are many.
 fn line(timeline: &Timeline, read: Read, rate: bool) -> Vec<(f64, f64)> {
     let values = read(timeline);
     let group = values.len().div_ceil(STEPS).max(1);
     let step_s = timeline.step_ms as f64 / 1e3;
-    let place = |(i, part): (usize, &[u64])| {
+    let stair = |(i, part): (usize, &[u64])| {
         let from = (i * group) as f64 * step_s;
         let length = part.len() as f64 * step_s;
         if rate {
             let sum: f64 = part.iter().map(|n| *n as f64).sum();
-            (from + length / 2.0, sum / length)
+            [(from, sum / length), (from + length, sum / length)]
         } else {
-            (from + length, part.last().map_or(0.0, |n| *n as f64))
+            // How it stood at the end holds until the next end.
+            let stood = part.last().map_or(0.0, |n| *n as f64);
+            [(from + length, stood), (from + 2.0 * length, stood)]
         }
     };
-    values.chunks(group).enumerate().map(place).collect()
+    values.chunks(group).enumerate().flat_map(stair).collect()
 }
 
 /// What a fault leaves behind: from when, until it was over, until service was back; in seconds.
@@ -186,7 +193,7 @@ fn name_faults(
     for (index, fault) in course.faults.iter().enumerate() {
         let (onset, cleared, _) = span(course, index, fault, axes.x.high());
         let (from, y) = panel.backend_coord(&(onset, axes.y.high()));
-        let mut text = visible(&fault.kind);
+        let mut text = shorten(&visible(&fault.kind), 24);
         if cleared > onset {
             let until = if cleared < axes.x.high() {
                 format!(

@@ -82,9 +82,9 @@ fn grouped(
             let title = points.get(i).filter(|_| !alone).map_or("", |p| &p.label);
             let axes = Axes {
                 title: &fit(title, 12.5, 900.0 / across as f64 - 30.0),
-                x: Scale::tail(last),
+                x: Scale::tail(last).thinned(900.0 / across as f64 - 90.0),
                 y: y.clone(),
-                x_words: if i + across >= points.len() { x_words } else { "" },
+                x_words: if i / across + 1 == down { x_words } else { "" },
                 y_words: match (alone, metric) {
                     (_, Metric::ConnectTime) => "connect time",
                     (true, _) => "latency, from the intended send",

@@ -103,26 +103,31 @@ impl Scale {
         } else {
             (Kind::Linear, 0.0, 1.0)
         };
-        let mut scale = Self {
+        let minor = values().collect();
+        let scale = Self {
             kind,
             low,
             high,
-            ticks: Vec::new(),
-            minor: values().collect(),
+            ticks,
+            minor,
         };
-        // Labels that would touch the one before are left out; their gridline stays.
+        scale.thinned(room)
+    }
+
+    /// Without labels that would touch the one before, on an axis of `room` pixels across.
+    pub(super) fn thinned(mut self, room: f64) -> Self {
         let mut free = f64::NEG_INFINITY;
-        for (value, label) in ticks {
+        for (value, label) in std::mem::take(&mut self.ticks) {
             let (at, half) = (
-                scale.share(value) * room,
+                self.share(value) * room,
                 super::text::width(&label, 11.5) / 2.0 + 5.0,
             );
             if at - half >= free {
                 free = at + half;
-                scale.ticks.push((value, label));
+                self.ticks.push((value, label));
             }
         }
-        scale
+        self
     }
 
     /// Logarithmic times in nanoseconds, between 1-2-5 steps that enclose all values above zero, on an axis of `room`

@@ -42,16 +42,56 @@ pub(super) fn line(panel: &mut Panel<'_, '_>, knots: &[Knot], color: RGBColor) -
     Ok(())
 }
 
-/// A line through these places.
-pub(super) fn path(
+/// How long each line is on top where several lie upon one another, in pixels as drawn.
+const STRIPE: i32 = 16 * K;
+
+/// Lines through their places. Where they lie upon one another they take turns, so that none is hidden.
+pub(super) fn together(
+    area: &Area<'_>,
     panel: &mut Panel<'_, '_>,
-    places: Vec<(f64, f64)>,
-    color: RGBColor,
+    lines: &[(Vec<(f64, f64)>, RGBColor)],
 ) -> Result<(), ReportError> {
-    panel
-        .draw_series(LineSeries::new(places, color.stroke_width(8)))
-        .map_err(failed)?;
+    for (places, color) in lines {
+        let line = LineSeries::new(places.iter().copied(), color.stroke_width(8));
+        panel.draw_series(line).map_err(failed)?;
+    }
+    // The last is on top already.
+    for (turn, (places, color)) in lines.iter().enumerate().rev().skip(1) {
+        let (left, top) = area.get_base_pixel();
+        let pixels = places.iter().map(|p| panel.backend_coord(p));
+        let pixels: Vec<(i32, i32)> = pixels.map(|(x, y)| (x - left, y - top)).collect();
+        for ends in pixels.windows(2) {
+            if let [a, b] = ends {
+                for part in turns(*a, *b, turn, lines.len()) {
+                    area.draw(&PathElement::new(part, color.stroke_width(8)))
+                        .map_err(failed)?;
+                }
+            }
+        }
+    }
     Ok(())
+}
+
+/// The parts of a stretch on which it is this line's turn. Whose turn it is depends on the place alone, so that it is the
+/// same for all that pass there.
+fn turns(a: (i32, i32), b: (i32, i32), turn: usize, lines: usize) -> Vec<[(i32, i32); 2]> {
+    let (along_a, along_b) = (i64::from(a.0) + i64::from(a.1), i64::from(b.0) + i64::from(b.1));
+    let (stripe, lines) = (i64::from(STRIPE), lines.max(1) as i64);
+    let owns = |index: i64| index.rem_euclid(lines) == turn as i64;
+    let at = |along: i64| {
+        let share = (along - along_a) as f64 / (along_b - along_a) as f64;
+        let between = |from: i32, to: i32| from + (f64::from(to - from) * share).round() as i32;
+        (between(a.0, b.0), between(a.1, b.1))
+    };
+    let (low, high) = (along_a.min(along_b), along_a.max(along_b));
+    let indices = low.div_euclid(stripe)..=high.div_euclid(stripe);
+    if low == high {
+        return indices.filter(|i| owns(*i)).map(|_| [a, b]).collect();
+    }
+    indices
+        .filter(|i| owns(*i))
+        .map(|i| [at((i * stripe).max(low)), at(((i + 1) * stripe).min(high))])
+        .collect()
 }
 
 /// A dashed line through these places.

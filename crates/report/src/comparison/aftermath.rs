@@ -11,8 +11,11 @@ use serde::Serialize;
 use super::measures_of_faults::{RECOVERY, SLOW};
 use super::rows::{finished, rows_of};
 use super::{Column, Row};
-use crate::escape::visible;
+use crate::escape::{shorten, visible};
 use crate::plan_words;
+
+/// The longest reason, outcome or kind that is shown whole.
+const LONGEST_WORD: usize = 32;
 
 /// What broke at one point of a comparison, and what became of it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -154,7 +157,7 @@ fn faults(run: &Run, columns: &[Column], trials: &[Vec<&TrialSummary>]) -> Vec<F
             outcomes.iter().map(noticed).collect()
         };
         FaultRow {
-            kind: visible(kind),
+            kind: word(kind),
             index: *index,
             at: match at {
                 Some(at) if several(kind) => format!("at {}", plan_words::duration(at)),
@@ -179,7 +182,7 @@ fn noticed(repeats: &[&Detection]) -> Option<Noticed> {
         affected = affected.saturating_add(detection.affected);
         undetected = undetected.saturating_add(detection.undetected);
         for (reason, count) in &detection.by_reason {
-            let sum = by_reason.entry(visible(reason)).or_default();
+            let sum = by_reason.entry(word(reason)).or_default();
             *sum = sum.saturating_add(*count);
         }
     }
@@ -193,6 +196,11 @@ fn noticed(repeats: &[&Detection]) -> Option<Noticed> {
         max_ns: time.max(),
         by_reason,
     })
+}
+
+/// A word of the files, as it may be shown, and no longer than a table's label.
+fn word(text: &str) -> String {
+    shorten(&visible(text), LONGEST_WORD)
 }
 
 /// Each variant's policy. Its repeats share one.
@@ -217,7 +225,7 @@ fn attempts(trials: &[Vec<&TrialSummary>]) -> Vec<Attempts> {
             .reduce(u64::saturating_add)
     };
     let line = |name: &String| Attempts {
-        outcome: visible(name),
+        outcome: word(name),
         totals: trials.iter().map(|s| total(s, name)).collect(),
     };
     names.into_iter().map(line).collect()

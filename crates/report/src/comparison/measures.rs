@@ -328,7 +328,7 @@ impl Measure {
 }
 
 /// Sessions that were opened. One that came back was established again, and is still one.
-pub(super) fn opened(s: &TrialSummary) -> u64 {
+pub(crate) fn opened(s: &TrialSummary) -> u64 {
     match &s.recovery {
         Some(_) => s.counters.established.min(s.sessions_planned),
         None => s.counters.established,

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 pub use aftermath::{Aftermath, Attempts, FaultRow, Noticed};
 pub(crate) use aftermath::{beside_the_kind, fault_name};
+pub(crate) use measures::opened;
 pub use quality::{PlacedFinding, Quality};
 pub(crate) use rows::{finished, is_thin};
 
