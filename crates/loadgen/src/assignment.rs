@@ -188,9 +188,8 @@ pub struct Totals {
     pub stayed_after: Histogram,
     /// Sessions established, by their route.
     pub established_by_route: BTreeMap<usize, u64>,
-    /// Sessions that were slow on purpose, which are in none of the other counts: how many, expected, delivered, and how many of
-    /// them the server disconnected.
-    pub slow: (u64, u64, u64, u64),
+    /// Sessions that were slow on purpose, which are in none of the other counts: how many, expected, delivered.
+    pub slow: (u64, u64, u64),
 }
 
 impl Totals {
@@ -226,7 +225,6 @@ impl Totals {
         self.slow.0 += other.slow.0;
         self.slow.1 += other.slow.1;
         self.slow.2 += other.slow.2;
-        self.slow.3 += other.slow.3;
     }
 }
 

@@ -7,6 +7,7 @@ use pushmark_measure::{
     Cost, Counters, Histograms, Metric, Nanos, Schedule, SlowReading, TrialSummary, clock,
 };
 use pushmark_scenario::plan::{Cell, ReconnectPolicy, Workload};
+use pushmark_transport::CloseReason;
 use pushmark_transport::control::{Disconnect, ServerStats};
 
 use crate::assignment::Totals;
@@ -156,10 +157,10 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         let all_there = totals.ended_early + totals.established_late == 0
             && facts.lost_workers == 0
             && facts.made.is_empty();
-        let (_, slow_expected, _, _) = totals.slow;
+        let (_, slow_expected, _) = totals.slow;
         let expected = books.expected + slow_expected;
         // Slow readers that are disconnected are offered less, which their own books say.
-        if facts.schedule.is_some() && all_there && offered != expected && totals.slow.3 == 0 {
+        if facts.schedule.is_some() && all_there && offered != expected && disconnected(&facts) == 0 {
             imbalances.push(format!(
                 "the server offered {offered} deliveries to its sessions, the load generator expected {expected}"
             ));
@@ -302,9 +303,20 @@ pub(crate) fn kernel_tcp_bytes() -> Option<u64> {
     Some(pages * procfs::page_size())
 }
 
+/// Sessions that the server disconnected because they did not keep up. They are the last to know: they do not read.
+fn disconnected(facts: &Facts) -> u64 {
+    let closed = |stats: &Option<ServerStats>| {
+        let closed = stats
+            .as_ref()
+            .and_then(|s| s.sessions_closed.get(&CloseReason::SlowReader));
+        closed.copied().unwrap_or(0)
+    };
+    closed(&facts.server_end).saturating_sub(closed(&facts.server_before))
+}
+
 /// What slow readers cost; `None` where there were none.
 fn slow_reading(totals: &Totals, facts: &Facts) -> Option<SlowReading> {
-    let (sessions, expected, delivered, disconnected) = totals.slow;
+    let (sessions, expected, delivered) = totals.slow;
     if sessions == 0 {
         return None;
     }
@@ -315,7 +327,7 @@ fn slow_reading(totals: &Totals, facts: &Facts) -> Option<SlowReading> {
         expected,
         delivered,
         undelivered: expected.saturating_sub(delivered),
-        disconnected,
+        disconnected: disconnected(facts),
         dropped_by_server: before
             .zip(end)
             .map_or(0, |(b, e)| e.dropped.saturating_sub(b.dropped)),

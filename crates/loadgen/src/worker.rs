@@ -373,7 +373,7 @@ impl Worker {
             let state = self.sessions.first()?;
             Some((p, self.measured_range(state, begin, stop)?))
         });
-        let (mut cuts, mut slow) = (Vec::new(), (0, 0, 0, 0));
+        let (mut cuts, mut slow) = (Vec::new(), (0, 0, 0));
         let mut by_route = BTreeMap::new();
         for state in &self.sessions {
             if state.established.get() {
@@ -385,7 +385,6 @@ impl Worker {
                     slow.0 += 1;
                     slow.1 += range.end - range.start;
                     slow.2 += state.tracker.borrow().seen_in(range.clone());
-                    slow.3 += u64::from(state.ended_at.get().is_some());
                 }
                 continue;
             }

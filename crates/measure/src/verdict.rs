@@ -88,7 +88,10 @@ impl Verdict {
             v.add(Grade::Invalid, format!("the books do not balance: {wrong}"));
         }
         if let Some(words) = &s.fault_failed {
-            v.add(Grade::Invalid, format!("a fault was not what was asked for: {words}"));
+            v.add(
+                Grade::Invalid,
+                format!("a fault was not what was asked for: {words}"),
+            );
         }
         if s.negative_samples > 0 {
             v.add(

@@ -142,7 +142,14 @@ impl Conductor<'_> {
             .as_ref()
             .filter(|_| begin.published.is_some())
             // One that took another's place has published the rest.
-            .map(|s| s.published + if self.facts.server_replaced { self.breaker.from() } else { 0 });
+            .map(|s| {
+                s.published
+                    + if self.facts.server_replaced {
+                        self.breaker.from()
+                    } else {
+                        0
+                    }
+            });
         if self.breaker.took_the_server() {
             // Nobody is left to publish, or to say how far it came: what was due was due.
             self.facts.server_end = None;
