@@ -25,7 +25,7 @@ pub enum ErrorClass {
     Refused,
     /// The peer reset the connection.
     Reset,
-    /// A deadline of this step passed.
+    /// A deadline of this step passed, be it the harness's or the kernel's.
     TimedOut,
     /// The connection ended without the transport's own ending.
     EndedEarly,
@@ -120,6 +120,12 @@ impl TransportError {
                 _,
             ) => ErrorClass::Reset,
             (io::ErrorKind::TimedOut, _) => ErrorClass::TimedOut,
+            // On a connection that stood, the kernel gave up too, and reports what it had last heard of the way there.
+            (io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable, _)
+                if matches!(step, Step::Send | Step::Receive) =>
+            {
+                ErrorClass::TimedOut
+            }
             (io::ErrorKind::UnexpectedEof, _) => ErrorClass::EndedEarly,
             // Not the system's words but a library's: the bytes are not what they should be.
             (io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput, None) => ErrorClass::Protocol,
@@ -178,6 +184,13 @@ mod tests {
                 TransportError::from_io(Step::Connect, &io::Error::from_raw_os_error(errno)).class,
                 class
             );
+        }
+        let unreachable = io::Error::from_raw_os_error(113);
+        for (step, class) in [
+            (Step::Connect, ErrorClass::Other),
+            (Step::Receive, ErrorClass::TimedOut),
+        ] {
+            assert_eq!(TransportError::from_io(step, &unreachable).class, class);
         }
     }
 }

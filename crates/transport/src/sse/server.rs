@@ -34,7 +34,8 @@ impl ServerHalf for SseServer {
     /// A comment: what is sent and not acknowledged makes the kernel look, whose deadline [`take_over`](Self::take_over) has
     /// set.
     fn beat(session: &Session, heartbeat: Heartbeat, now: Nanos) {
-        if now.duration_since(session.last_beat()) >= heartbeat.every {
+        // Nothing may follow the last chunk.
+        if now.duration_since(session.last_beat()) >= heartbeat.every && !session.outbox.is_closed() {
             session.beat_at(now);
             session.outbox.push_control(&chunk::wrap(writer::COMMENT));
         }

@@ -1,4 +1,8 @@
 //! WebSocket (RFC 6455), by tokio-tungstenite.
+//!
+//! `GET /ws` opens a session; `GET /ws?resume=N` opens one that first gets what the server has kept of the messages numbered N
+//! and above. The server's heartbeat is a ping for a client that was not heard of for a while; anything that comes from it,
+//! the pong included, is a sign of life.
 
 mod client;
 mod frame;

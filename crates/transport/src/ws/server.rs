@@ -43,8 +43,9 @@ impl ServerHalf for WsServer {
         let quiet = now.duration_since(heard);
         if quiet >= heartbeat.every + heartbeat.timeout {
             session.connection.kill(CloseReason::Heartbeat);
-        } else if quiet >= heartbeat.every && session.last_beat() <= heard {
-            // Once: what was sent arrives, or the connection is no good.
+        } else if quiet >= heartbeat.every && session.last_beat() <= heard && !session.outbox.is_closed() {
+            // Once: what was sent arrives, or the connection is no good. And nothing may follow a close frame (RFC 6455,
+            // section 5.5.1).
             session.beat_at(now);
             session.outbox.push_control(frame::PING);
         }

@@ -14,7 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::fixture::{Fixture, for_every_transport, numbered, numbers, receive, run_alone, settle, until};
+use crate::fixture::{
+    Fixture, for_every_transport, numbered, numbers, receive, receive_to_end, run_alone, settle, until,
+};
 use crate::host::{Config, TestHost, serve};
 use crate::relay::{Plan, Relay};
 use crate::script::{self, Then};
@@ -235,6 +237,24 @@ for_every_transport!(
         // A heartbeat is no message, and cuts into none.
         fixture.publish(&numbered(0));
         assert_eq!(numbers(&receive(&mut session.rx, 1).await), [0]);
+    }
+);
+
+for_every_transport!(
+    nothing_follows_the_end_of_a_session,
+    beating(1, 30_000),
+    |connector, fixture| {
+        let Some(host) = fixture.host() else { return };
+        let mut session = fixture.connect(&connector).await;
+        fixture.publish(&numbered(0));
+        fixture.close_all();
+        // Nobody reads it yet, and there is time for many heartbeats.
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let (messages, end) = receive_to_end(&mut session.rx).await;
+        assert_eq!(numbers(&messages), [0]);
+        end.unwrap();
+        until(|| !host.closed().is_empty()).await;
+        assert_eq!(host.closed(), [CloseReason::Server]);
     }
 );
 
