@@ -131,7 +131,7 @@ pub enum Report {
         failed: u32,
     },
     /// About a second.
-    Interval(Interval),
+    Interval(Box<Interval>),
     /// What became of connections.
     Events(Vec<ConnectionEvent>),
     /// The worker has ended.

@@ -137,7 +137,7 @@ impl Collecting {
                 }
                 FromWorker::Events(events) => write(output, &Report::Events(events))?,
                 FromWorker::Interval(interval) => {
-                    let whole = self.merger.push(interval);
+                    let whole = self.merger.push(*interval);
                     self.write_intervals(whole, output)?;
                 }
                 FromWorker::Done(totals) => self.totals.merge(&totals),
@@ -165,7 +165,7 @@ impl Collecting {
             interval.counters.cpu_system_ns = usage.cpu_system_ns.saturating_sub(self.last.cpu_system_ns);
             interval.counters.rss_bytes = usage.rss_bytes;
             self.last = usage;
-            write(output, &Report::Interval(interval))?;
+            write(output, &Report::Interval(Box::new(interval)))?;
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ pub enum FromWorker {
     /// Every attempt of the ramp has an outcome: established, failed.
     Opened(u32, u32),
     /// About a second.
-    Interval(Interval),
+    Interval(Box<Interval>),
     /// What became of connections.
     Events(Vec<ConnectionEvent>),
     /// The worker has ended; CPU and memory are its process's to add.

@@ -186,7 +186,7 @@ fn conduct(assignment: &Assignment, until: Until) -> Outcome {
                 opened = (opened.0 + established, opened.1 + failed);
                 reports += 1;
             }
-            FromWorker::Interval(interval) => intervals.extend(merger.push(interval)),
+            FromWorker::Interval(interval) => intervals.extend(merger.push(*interval)),
             FromWorker::Events(more) => events.extend(more),
             FromWorker::Done(_) => panic!("done before it began"),
         }
@@ -233,7 +233,7 @@ fn conduct(assignment: &Assignment, until: Until) -> Outcome {
     while let Some(message) = next(&from) {
         match message {
             FromWorker::Opened(..) => panic!("opened twice"),
-            FromWorker::Interval(interval) => intervals.extend(merger.push(interval)),
+            FromWorker::Interval(interval) => intervals.extend(merger.push(*interval)),
             FromWorker::Events(more) => events.extend(more),
             FromWorker::Done(done) => totals.push(*done),
         }

@@ -12,7 +12,7 @@ use pushmark_transport::control::ServerStats;
 use crate::assignment::TroublePlan;
 use crate::controls::Controls;
 use crate::embedded::{Embedded, Launch};
-use crate::faults::{FaultError, Namespace, Proxy};
+use crate::faults::{FaultError, Namespace, Proxy, kernel};
 use crate::outcome::{self, Made};
 
 /// Something to be done at a time.
@@ -55,7 +55,10 @@ impl Breaker {
     pub(super) async fn prepare(cell: &Cell, program: &Path) -> Result<Self, FaultError> {
         let needs = |means| cell.faults.iter().any(|fault| fault.kind.means() == means);
         let namespace = match needs(FaultMeans::Kernel) {
-            true => Some(Namespace::create().await?),
+            true => {
+                kernel::sweep_leftovers().await?;
+                Some(Namespace::create().await?)
+            }
             false => None,
         };
         let mut actions = Vec::new();

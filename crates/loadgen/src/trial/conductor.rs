@@ -390,7 +390,7 @@ impl Conductor<'_> {
             Some(Report::Hello { rss_bytes }) => self.facts.generator_rss_before += rss_bytes,
             Some(Report::Opened { .. }) => progress.opened += 1,
             Some(Report::Interval(interval)) => {
-                for whole in progress.merger.push(interval) {
+                for whole in progress.merger.push(*interval) {
                     self.take_interval(&whole)?;
                 }
             }

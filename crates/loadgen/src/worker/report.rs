@@ -23,7 +23,7 @@ pub(super) fn flush(
         out.send(FromWorker::Events(events))
             .map_err(|_| WorkerError::Orphaned)?;
     }
-    out.send(FromWorker::Interval(interval))
+    out.send(FromWorker::Interval(Box::new(interval)))
         .map_err(|_| WorkerError::Orphaned)
 }
 
