@@ -140,8 +140,15 @@ fn lay_out(grid: &Grid, paint: Paint) -> Vec<String> {
                 .map(|c| width(&c.spread) + 1)
                 .max()
                 .unwrap_or(0);
-            let value = cells(true).map(|c| width(&shown(c))).max().unwrap_or(0);
-            let whole = cells(false).map(|c| width(&shown(c))).max().unwrap_or(0);
+            // A cell without a spread takes the whole column when it has to.
+            let value = cells(true).filter(|c| !c.spread.is_empty());
+            let value = value.map(|c| width(&shown(c))).max().unwrap_or(0);
+            let alone = cells(true).filter(|c| c.spread.is_empty());
+            let whole = cells(false)
+                .chain(alone)
+                .map(|c| width(&shown(c)))
+                .max()
+                .unwrap_or(0);
             let head = grid
                 .heads
                 .get(i)
@@ -157,10 +164,10 @@ fn lay_out(grid: &Grid, paint: Paint) -> Vec<String> {
     let mut lines = Vec::new();
     let mut first = 0;
     while first < widths.len() || (first == 0 && widths.is_empty()) {
-        // Three spaces before a column, two for its mark.
+        // Three spaces before a column, two for its mark where any has one.
         let mut used = names;
         let fits = widths[first..].iter().take_while(|w| {
-            used += 3 + w.whole() + 2;
+            used += 3 + w.whole() + mark_width(grid);
             used <= WIDTH
         });
         let last = first + fits.count().max(1);
@@ -180,6 +187,17 @@ fn lay_out(grid: &Grid, paint: Paint) -> Vec<String> {
     lines
 }
 
+/// Room for the mark of a column that is ahead: in tables of what broke nobody is.
+fn mark_width(grid: &Grid) -> usize {
+    let marked = grid
+        .sections
+        .iter()
+        .flat_map(|s| &s.rows)
+        .flat_map(|r| &r.cells)
+        .any(|c| c.winner);
+    if grid.headed && !marked { 0 } else { 2 }
+}
+
 fn block(
     grid: &Grid,
     widths: &[Widths],
@@ -196,17 +214,16 @@ fn block(
             left(text, label)
         }
     };
+    let room = " ".repeat(mark_width(grid));
     let chosen = || columns.clone().filter_map(|i| Some((i, *widths.get(i)?)));
 
     let mut head = format!("{}  {}  {}", left("", title), name(&grid.corner), left("", unit));
     let mut remarks = left("", width(&head));
     for (i, w) in chosen() {
         let Some(h) = grid.heads.get(i) else { continue };
-        head.push_str(&format!("   {}  ", paint.bold(&right(&h.label, w.whole()))));
-        remarks.push_str(&format!(
-            "   {}  ",
-            paint.remark(h.grade, &right(&h.remark, w.whole()))
-        ));
+        let (label, remark) = (right(&h.label, w.whole()), right(&h.remark, w.whole()));
+        head.push_str(&format!("   {}{room}", paint.bold(&label)));
+        remarks.push_str(&format!("   {}{room}", paint.remark(h.grade, &remark)));
     }
     lines.push(head);
     if columns
@@ -236,7 +253,8 @@ fn block(
             );
             for (i, w) in chosen() {
                 let Some(cell) = row.cells.get(i) else { continue };
-                let spread = if has_spread(row) { w.spread } else { 0 };
+                let fits = !cell.spread.is_empty() || width(&shown(cell)) <= w.value;
+                let spread = if has_spread(row) && fits { w.spread } else { 0 };
                 let value = right(&shown(cell), w.whole() - spread);
                 let spread = if spread == 0 {
                     String::new()
@@ -253,7 +271,7 @@ fn block(
                 let mark = if cell.winner {
                     paint.bold(" *")
                 } else {
-                    "  ".to_owned()
+                    room.clone()
                 };
                 text.push_str(&format!("   {value}{spread}{mark}"));
             }
