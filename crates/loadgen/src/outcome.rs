@@ -135,13 +135,17 @@ impl Known<'_> {
         if self.cell.reconnect.policy == ReconnectPolicy::None {
             return None;
         }
+        let cut: HashSet<u32> = self.totals.cuts.iter().map(|cut| cut.session).collect();
+        let established: u64 = self.totals.established_by_route.values().sum();
+        // Between the instant at which a fault was due and the cut nobody had gone yet.
+        let some_stayed = (cut.len() as u64) < established;
         let mut recovery = Recovery {
             policy: in_words(self.cell.reconnect),
             attempts: self.totals.reconnects.clone(),
             duplicated: self.totals.books.duplicated,
             herd_peak: self.totals.course.herd_peak(),
             stayed_before_p99_ns: self.totals.stayed_before.quantile(0.99),
-            stayed_after_p99_ns: self.totals.stayed_after.quantile(0.99),
+            stayed_after_p99_ns: self.totals.stayed_after.quantile(0.99).filter(|_| some_stayed),
             not_offered: self
                 .offered
                 .map(|offered| self.totals.books.expected.saturating_sub(offered)),

@@ -4,7 +4,7 @@
 const LONGEST: usize = 600;
 
 /// `text` on one line: every control, direction mark or invisible character written out as `\u{..}`.
-pub(crate) fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     write_out(text, false)
 }
 

@@ -19,6 +19,7 @@ mod words;
 pub use answer::answer;
 pub use charts::{Chart, Rasterizer, charts};
 pub use comparison::Comparison;
+pub use escape::visible;
 pub use expectations::{Check, check_expectations};
 pub use files::{ReportError, json, render};
 pub use markdown::markdown;

@@ -54,8 +54,8 @@ fn describe(plan: &Plan, carries: bool) -> String {
     let _ = writeln!(
         text,
         "{}: {}\n  {} × {} = {}, {} at least{}",
-        plan.name.escape_debug(),
-        plan.question.escape_debug(),
+        pushmark_report::visible(&plan.name),
+        pushmark_report::visible(&plan.question),
         plural(plan.cells.len(), "cell"),
         plural(plan.repeats as usize, "repeat"),
         plural(trials, "trial"),

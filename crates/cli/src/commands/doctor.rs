@@ -363,8 +363,8 @@ fn as_text(items: &[Item], plan: Option<&Plan>, limits: Limits, obstacles: &[Str
         let _ = writeln!(
             text,
             "\n{}: {}",
-            plan.name.escape_debug(),
-            plan.question.escape_debug()
+            pushmark_report::visible(&plan.name),
+            pushmark_report::visible(&plan.question)
         );
         for (index, cell) in plan.cells.iter().enumerate() {
             let _ = writeln!(text, "  {:<24} {}", cell.id, words(needs_of(plan, index, limits)));

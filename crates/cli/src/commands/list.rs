@@ -45,7 +45,11 @@ pub(crate) fn run(args: &ListArgs, terminal: &Terminal) -> Outcome {
     let mut text = String::new();
     for (path, headline) in &found {
         let path = path.display().to_string();
-        let _ = writeln!(text, "{path:width$}  {}", headline.question.escape_debug());
+        let _ = writeln!(
+            text,
+            "{path:width$}  {}",
+            pushmark_report::visible(&headline.question)
+        );
     }
     Terminal::result(&text);
     Ok(End::Fine)

@@ -106,7 +106,7 @@ fn announce(plan: &Plan, terminal: &Terminal) {
     } else {
         ""
     };
-    terminal.remark(&plan.question.escape_debug().to_string());
+    terminal.remark(&pushmark_report::visible(&plan.question));
     let trials = plan.cells.len() * plan.repeats as usize;
     terminal.remark(&format!(
         "{trials} trials, {} at least{quick}",

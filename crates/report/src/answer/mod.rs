@@ -142,7 +142,7 @@ fn losses(comparison: &Comparison) -> Option<String> {
     if comparison.workload == WorkloadKind::Connect {
         return failures(comparison);
     }
-    let (mut lost, mut repeated, mut uncounted) = (Vec::new(), 0_u64, false);
+    let (mut lost, mut repeated, mut uncounted, mut told_before) = (Vec::new(), 0_u64, false, false);
     for point in &comparison.points {
         let at = if comparison.is_sweep() {
             format!(" {}", spot(comparison, &point.label))
@@ -167,7 +167,11 @@ fn losses(comparison: &Comparison) -> Option<String> {
             repeated = repeated
                 .saturating_add(total("duplicated").unwrap_or(0))
                 .saturating_add(total("reordered").unwrap_or(0));
-            if gone > 0 {
+            // Where sessions were to come back, the gap has told it.
+            let told = !point.aftermath.recovery.is_empty();
+            if gone > 0 && told {
+                told_before = true;
+            } else if gone > 0 {
                 let all = gone.saturating_add(delivered);
                 let share = percent(gone as f64 / all as f64);
                 lost.push(format!(
@@ -181,6 +185,9 @@ fn losses(comparison: &Comparison) -> Option<String> {
     }
     if uncounted && lost.is_empty() {
         return Some("What was lost is not known for all.".to_owned());
+    }
+    if lost.is_empty() && told_before {
+        return None;
     }
     if lost.is_empty() {
         let more = if repeated == 0 {
