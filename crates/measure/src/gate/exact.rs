@@ -105,5 +105,5 @@ mod tests {
         }
         assert_eq!(hash, PINNED, "{hash:#x}");
     }
-    const PINNED: u64 = 0;
+    const PINNED: u64 = 0x9c5f_17cb_ba02_2444;
 }

@@ -77,7 +77,8 @@ pub fn predict(earlier: &[f64], new: f64, floor: f64, alpha: f64, metrics: usize
     let mean = earlier.iter().sum::<f64>() / count;
     let sd = (earlier.iter().map(|h| (h - mean) * (h - mean)).sum::<f64>() / f64::from(df)).sqrt();
     let spread = sd * (1.0 + 1.0 / count).sqrt();
-    if sessions < LEAST_SESSIONS || spread <= 0.0 {
+    // What rounding leaves of equal numbers is no spread.
+    if sessions < LEAST_SESSIONS || spread <= 1e-12 * (1.0 + mean.abs()) {
         return Prediction { mean, sd, ..nothing };
     }
     let each = alpha / metrics.max(1) as f64;

@@ -247,3 +247,167 @@ pub fn max_t_with(rows: &[&[Option<f64>]], level: f64, random_flips: usize) -> M
         seed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::random::Random;
+    use proptest::prelude::*;
+
+    type Rows = Vec<Vec<Option<f64>>>;
+
+    fn test(rows: &Rows) -> MaxT {
+        max_t(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>(), 0.01)
+    }
+
+    /// The definition, word by word: t of each row for each vector of signs, the largest of those still in.
+    fn by_the_definition(rows: &Rows) -> Vec<f64> {
+        let blocks = rows[0].len();
+        let t = |row: &[Option<f64>], flip: usize| {
+            let d: Vec<f64> = row.iter().flatten().copied().collect();
+            let (n, w) = (d.len() as f64, winsorised(&d));
+            let q: f64 = w.iter().map(|w| w * w).sum();
+            if q == 0.0 {
+                return 0.0;
+            }
+            let signs = (0..blocks)
+                .filter(|k| row[*k].is_some())
+                .map(|k| if flip >> k & 1 == 1 { -1.0 } else { 1.0 });
+            let m = signs.zip(&w).map(|(s, w)| s * w).sum::<f64>() / n;
+            let rest = q / n - m * m;
+            if rest < 1e-12 * q / n {
+                return f64::INFINITY.copysign(m);
+            }
+            m / (rest / (n - 1.0)).sqrt()
+        };
+        let mut left: Vec<usize> = (0..rows.len()).collect();
+        left.sort_by(|a, b| t(&rows[*b], 0).total_cmp(&t(&rows[*a], 0)));
+        let (mut p, mut so_far) = (vec![1.0; rows.len()], 0.0f64);
+        while !left.is_empty() {
+            let seen = t(&rows[left[0]], 0);
+            let least = if seen.is_finite() {
+                seen - 1e-9 * (1.0 + seen.abs())
+            } else {
+                seen
+            };
+            let reached = (0..1 << blocks)
+                .filter(|flip| left.iter().any(|j| t(&rows[*j], *flip) >= least))
+                .count();
+            so_far = so_far.max(reached as f64 / (1 << blocks) as f64);
+            p[left.remove(0)] = so_far;
+        }
+        p
+    }
+
+    fn rows(metrics: usize, blocks: usize) -> impl Strategy<Value = Rows> {
+        // Coarse values make ties, which are what goes wrong.
+        let coarse = prop_oneof![
+            5 => (-6..7i32).prop_map(|d| Some(f64::from(d) * 0.01)),
+            5 => (-0.1..0.2f64).prop_map(Some),
+            1 => Just(None),
+        ];
+        prop::collection::vec(prop::collection::vec(coarse, blocks), metrics)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn equals_the_exhaustive_definition(rows in (1..5usize, 2..9usize).prop_flat_map(|(m, n)| rows(m, n))) {
+            prop_assume!(rows.iter().all(|r| r.iter().flatten().count() > 1));
+            let (found, defined) = (test(&rows), by_the_definition(&rows));
+            for (a, b) in found.p.iter().zip(&defined) {
+                prop_assert!((a - b).abs() < 1e-12, "{:?} {:?}", found.p, defined);
+            }
+        }
+
+        #[test]
+        fn the_same_data_give_the_same_answer(rows in rows(4, 15)) {
+            let found = test(&rows);
+            prop_assert_eq!(&found, &test(&rows));
+            // In another order of metrics the random flips differ, and p-values by what that is worth.
+            let turned: Rows = rows.iter().rev().cloned().collect();
+            for (a, b) in found.p.iter().zip(test(&turned).p.iter().rev()) {
+                prop_assert!((a - b).abs() < 0.02, "{} {}", a, b);
+            }
+        }
+
+        #[test]
+        fn scale_does_not_matter_and_worse_is_never_less_certain(rows in rows(3, 10), scale in 0.001..1000.0f64) {
+            let found = test(&rows);
+            let scaled: Rows = rows.iter().map(|r| r.iter().map(|d| d.map(|d| d * scale)).collect()).collect();
+            prop_assert_eq!(&found.p, &test(&scaled).p);
+            // The first metric's signs all turned to worse.
+            let mut worse = rows.clone();
+            worse[0].iter_mut().for_each(|d| *d = d.map(f64::abs));
+            prop_assert!(test(&worse).p[0] <= found.p[0]);
+        }
+
+        #[test]
+        fn one_row_in_both_directions_covers_everything(rows in rows(1, 9)) {
+            // Every flip is at least as large, at most as large, or both.
+            let negated: Rows = rows.iter().map(|r| r.iter().map(|d| d.map(|d| -d)).collect()).collect();
+            prop_assert!(test(&rows).p[0] + test(&negated).p[0] >= 1.0);
+        }
+    }
+
+    #[test]
+    fn the_largest_fifth_is_cut_back() {
+        let d = [0.1, -0.2, 0.3, -0.4, 0.5, 0.6, -0.7, 0.8, 9.0, -10.0];
+        assert_eq!(
+            winsorised(&d),
+            [0.1, -0.2, 0.3, -0.4, 0.5, 0.6, -0.7, 0.8, 0.8, -0.8]
+        );
+        assert!(winsorised(&[]).is_empty());
+        assert_eq!(winsorised(&[3.0]), [3.0]);
+    }
+
+    #[test]
+    fn nothing_to_test_and_nothing_that_differs() {
+        assert!(max_t(&[], 0.01).p.is_empty());
+        let empty: Rows = vec![Vec::new(), vec![None; 4]];
+        assert_eq!(test(&empty).p, [1.0, 1.0]);
+        let same = test(&vec![vec![Some(0.0); 10], vec![Some(0.01); 10]]);
+        assert_eq!(same.p, [1.0, 1.0 / 1024.0]);
+        assert_eq!(same.t, [0.0, f64::INFINITY]);
+        assert_eq!((smallest_p(10), smallest_p(30)), (1.0 / 1024.0, 1.0 / 20_000.0));
+    }
+
+    #[test]
+    fn plus_and_minus_zero_are_one_and_missing_is_neither() {
+        let hash = |d: Option<f64>| data_hash(&[&[d]]);
+        assert_eq!(hash(Some(0.0)), hash(Some(-0.0)));
+        assert_ne!(hash(Some(0.0)), hash(None));
+        assert_ne!(data_hash(&[&[], &[None]]), data_hash(&[&[None], &[]]));
+    }
+
+    #[test]
+    fn more_than_sixty_blocks() {
+        let mut random = Random::new(9);
+        let mut shifted = |shift: f64| (0..130).map(|_| Some(random.normal() + shift)).collect();
+        let found = test(&vec![shifted(0.5), shifted(0.0)]);
+        assert!(found.p[0] < 0.001 && found.p[1] > 0.01, "{found:?}");
+        // Late blocks are flipped as the early ones are.
+        let mut late = vec![Some(0.0); 130];
+        late.iter_mut().skip(65).for_each(|d| *d = Some(1.0));
+        let found = test(&vec![late]);
+        assert!(found.p[0] < 0.001, "{found:?}");
+    }
+
+    #[test]
+    fn the_critical_t_is_where_significance_begins() {
+        let mut random = Random::new(4);
+        let rows: Rows = (0..20)
+            .map(|_| (0..10).map(|_| Some(random.normal())).collect())
+            .collect();
+        let found = test(&rows);
+        for (t, p) in found.t.iter().zip(&found.p) {
+            assert_eq!(*t >= found.critical_t, *p <= 0.01, "{t} {p} {}", found.critical_t);
+        }
+        assert!(
+            found.critical_t > 3.0 && found.critical_t < 20.0,
+            "{}",
+            found.critical_t
+        );
+    }
+}

@@ -72,6 +72,9 @@ impl Plan {
     /// When no look could find a regression, or the looks are out of order.
     pub fn spending(blocks: &[usize], total: f64) -> Result<Self, PlanError> {
         let last = *blocks.last().ok_or(PlanError::NoLooks)?;
+        if !(total > 0.0 && total < 1.0) {
+            return Err(PlanError::Level);
+        }
         let mut spent = 0.0;
         let mut looks = Vec::new();
         for (i, n) in blocks.iter().enumerate() {

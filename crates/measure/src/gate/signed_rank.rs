@@ -70,3 +70,80 @@ pub fn estimate(d: &[f64], alpha: f64) -> Option<Estimate> {
         upper: c.and_then(|c| walsh.get(walsh.len().checked_sub(c + 1)?).copied()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_chance_by_counting() {
+        for n in 0..=12usize {
+            let mut counts = vec![0u32; n * (n + 1) / 2 + 1];
+            for signs in 0..1usize << n {
+                counts[(0..n)
+                    .filter(|k| signs >> k & 1 == 1)
+                    .map(|k| k + 1)
+                    .sum::<usize>()] += 1;
+            }
+            let counted: Vec<f64> = counts
+                .iter()
+                .map(|c| f64::from(*c) / (1u64 << n) as f64)
+                .collect();
+            assert_eq!(distribution(n), counted);
+        }
+    }
+
+    #[test]
+    fn no_bound_below_five_blocks() {
+        for n in 1..5 {
+            assert_eq!(critical(n, 0.05), None);
+            let found = estimate(&vec![0.1; n], 0.05).unwrap();
+            assert_eq!((found.lower, found.upper), (None, None));
+        }
+        // Critical values of the tables, one-sided at 5 %.
+        for (n, c) in [(5, 0), (6, 2), (8, 5), (10, 10), (20, 60), (30, 151)] {
+            assert_eq!(critical(n, 0.05), Some(c));
+        }
+        assert_eq!(estimate(&[], 0.05), None);
+    }
+
+    proptest! {
+        #[test]
+        fn in_order_and_mirrored(d in prop::collection::vec(-1.0..1.0f64, 5..25)) {
+            let found = estimate(&d, 0.05).unwrap();
+            let (lower, upper) = (found.lower.unwrap(), found.upper.unwrap());
+            prop_assert!(lower <= found.centre && found.centre <= upper);
+            let negated: Vec<f64> = d.iter().map(|d| -d).collect();
+            let mirrored = estimate(&negated, 0.05).unwrap();
+            prop_assert_eq!(mirrored.lower, Some(-upper));
+            prop_assert_eq!(mirrored.upper, Some(-lower));
+            prop_assert_eq!(mirrored.centre, -found.centre);
+        }
+
+        #[test]
+        fn moves_with_the_data_and_narrows_with_less_confidence(d in prop::collection::vec(-1.0..1.0f64, 5..25), by in 0.0..2.0f64) {
+            let found = estimate(&d, 0.05).unwrap();
+            let moved: Vec<f64> = d.iter().map(|d| d + by).collect();
+            let moved = estimate(&moved, 0.05).unwrap();
+            prop_assert!((moved.centre - found.centre - by).abs() < 1e-12);
+            prop_assert!((moved.upper.unwrap() - found.upper.unwrap() - by).abs() < 1e-12);
+            prop_assert!(estimate(&d, 0.2).unwrap().upper <= found.upper);
+        }
+    }
+
+    #[test]
+    fn the_bounds_hold_as_often_as_they_say() {
+        let mut random = crate::gate::random::Random::new(3);
+        let many = 4_000;
+        let held = (0..many)
+            .filter(|_| {
+                let d: Vec<f64> = (0..10).map(|_| random.heavy()).collect();
+                estimate(&d, 0.05).unwrap().upper.unwrap() >= 0.0
+            })
+            .count();
+        let share = held as f64 / f64::from(many);
+        // The exact confidence at ten blocks is 1 − 43/1024 = 95.8 %.
+        assert!((0.948..0.968).contains(&share), "{share}");
+    }
+}

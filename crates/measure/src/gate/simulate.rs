@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::difference::{Kind, Metric, Role, Row, Table};
 use super::exact::{exp, median};
-use super::judge::{JudgeError, Outcome, Standing, judge};
+use super::judge::{JudgeError, Judgement, Outcome, Standing, judge};
 use super::plan::Plan;
 use super::random::Random;
 use super::student::Share;
@@ -161,6 +161,8 @@ pub struct Rates {
     pub wrongly_blamed: Share,
     /// Blocks a gate, on average.
     pub mean_blocks: f64,
+    /// Blocks a scenario, on average: what the gate costs when settled scenarios end.
+    pub mean_scenario_blocks: f64,
 }
 
 /// Runs the gates.
@@ -169,7 +171,7 @@ pub struct Rates {
 /// When the plan cannot work.
 pub fn simulate(experiment: &Experiment) -> Result<Rates, JudgeError> {
     let mut rates = Rates::default();
-    let mut blocks = 0;
+    let (mut blocks, mut scenario_blocks) = (0, 0);
     for gate in 0..experiment.gates {
         let mut machine = Simulation::new(experiment, mix(experiment.seed, gate));
         let (outcome, blamed, ran) = one_gate(experiment, &mut machine)?;
@@ -178,6 +180,8 @@ pub fn simulate(experiment: &Experiment) -> Result<Rates, JudgeError> {
         rates.inconclusive.hits += u64::from(outcome == Outcome::Inconclusive);
         rates.wrongly_blamed.hits += u64::from(blamed);
         blocks += ran;
+        let first_rows = machine.table.rows.iter().step_by(METRICS.len());
+        scenario_blocks += first_rows.map(|r| r.d.len()).sum::<usize>();
     }
     for share in [
         &mut rates.regression,
@@ -187,18 +191,21 @@ pub fn simulate(experiment: &Experiment) -> Result<Rates, JudgeError> {
     ] {
         share.of = experiment.gates;
     }
-    rates.mean_blocks = blocks as f64 / experiment.gates.max(1) as f64;
+    let gates = experiment.gates.max(1) as f64;
+    rates.mean_blocks = blocks as f64 / gates;
+    rates.mean_scenario_blocks = scenario_blocks as f64 / gates / experiment.scenarios.max(1) as f64;
     Ok(rates)
 }
 
 /// One gate: how it ended, whether it blamed an unchanged metric, and after how many blocks.
 fn one_gate(experiment: &Experiment, machine: &mut Simulation) -> Result<(Outcome, bool, usize), JudgeError> {
     let mut settled = vec![false; experiment.scenarios];
-    for (look, at) in experiment.plan.looks.iter().enumerate() {
+    let mut before: Option<Judgement> = None;
+    for at in &experiment.plan.looks {
         while machine.table.blocks() < at.blocks {
             machine.block(&settled);
         }
-        let judgement = judge(&machine.table, &experiment.plan, look, Machine::Fit)?;
+        let judgement = judge(&machine.table, &experiment.plan, before.as_ref(), Machine::Fit)?;
         if judgement.outcome != Outcome::MoreBlocks {
             let changed = experiment.effect.map(|e| e.metric);
             let blamed = judgement.readings.iter().enumerate().any(|(j, r)| {
@@ -211,6 +218,7 @@ fn one_gate(experiment: &Experiment, machine: &mut Simulation) -> Result<(Outcom
                 *settled = !judgement.unsettled.contains(&scenario_name(scenario));
             }
         }
+        before = Some(judgement);
     }
     Ok((Outcome::Inconclusive, false, experiment.plan.most_blocks()))
 }

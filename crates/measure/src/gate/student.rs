@@ -163,3 +163,46 @@ pub fn at_most(hits: u64, of: u64, p: f64) -> f64 {
     }
     sum.min(1.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn closed_forms() {
+        // One degree of freedom is Cauchy's; two has a root.
+        for t in [0.0, 0.3, 1.0, 2.5, 40.0, 1e6] {
+            assert!((tail(t, 1) - (1.0 / t).atan() / std::f64::consts::PI).abs() < 1e-12 || t == 0.0);
+            assert!((tail(t, 2) - (0.5 - t / (2.0 * (2.0 + t * t).sqrt()))).abs() < 1e-12);
+        }
+        assert!((tail(0.0, 7) - 0.5).abs() < 1e-14);
+        assert!(tail(1.0, 0).is_nan() && tail(f64::NAN, 3).is_nan());
+        assert!(critical(0.0, 3).is_nan() && critical(1.0, 3).is_nan() && critical(f64::NAN, 3).is_nan());
+        assert_eq!((tail(f64::INFINITY, 3), tail(f64::NEG_INFINITY, 3)), (0.0, 1.0));
+    }
+
+    #[test]
+    fn shares_of_nothing_and_of_all() {
+        assert_eq!(Share::default().bounds(0.05), (0.0, 1.0));
+        assert_eq!(Share { hits: 7, of: 7 }.bounds(0.05).1, 1.0);
+        // No alarm in 300 gates: below 1 % with 95 %.
+        assert!(Share { hits: 0, of: 300 }.bounds(0.05).1 < 0.01);
+    }
+
+    proptest! {
+        #[test]
+        fn the_quantile_inverts_the_tail(above in 1e-9..0.999f64, df in 1..200u32) {
+            let t = critical(above, df);
+            prop_assert!((tail(t, df) - above).abs() < 1e-9 * above.max(1e-3), "{} {}", t, tail(t, df));
+            prop_assert!(critical(above * 0.9, df) > t);
+        }
+
+        #[test]
+        fn the_bounds_hold_the_share(hits in 0..500u64, more in 0..500u64) {
+            let share = Share { hits, of: hits + more };
+            let (low, high) = share.bounds(0.05);
+            prop_assert!(low <= share.value() && share.value() <= high || share.of == 0);
+        }
+    }
+}
