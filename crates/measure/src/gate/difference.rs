@@ -235,9 +235,9 @@ pub enum TableError {
     /// Two rows of one name.
     #[error("{0} stands in the table twice")]
     Twice(String),
-    /// A difference that is not finite.
-    #[error("{0}: block {1} holds a difference that is not a finite number")]
-    NotFinite(String, usize),
+    /// A difference that no two numbers make.
+    #[error("{0}: the difference of block {1} is not a number, or larger than any can be")]
+    NoDifference(String, usize),
     /// Limits that make no sense.
     #[error("{0}: the floor must be above zero and the budget above the floor")]
     Limits(String),
@@ -274,8 +274,14 @@ impl Table {
             if !(m.floor > 0.0 && m.budget > m.floor && m.budget.is_finite()) {
                 return Err(TableError::Limits(name));
             }
-            if let Some(block) = row.d.iter().position(|d| d.is_some_and(|d| !d.is_finite())) {
-                return Err(TableError::NotFinite(name, block));
+            // Both comparisons are false for what is no number.
+            let most = match m.kind {
+                Kind::Cost | Kind::Rate => ln(LARGEST_RATIO),
+                Kind::Fraction => 1.0,
+            };
+            let fits = |d: &Option<f64>| d.is_none_or(|d| -most <= d && d <= most);
+            if let Some(block) = row.d.iter().position(|d| !fits(d)) {
+                return Err(TableError::NoDifference(name, block));
             }
             if !names.insert((&m.scenario, &m.name)) {
                 return Err(TableError::Twice(name));
@@ -347,9 +353,11 @@ mod tests {
             check(&[row.clone(), row.clone()]),
             Err(TableError::Twice(_))
         ));
-        let mut bad = row.clone();
-        bad.d.push(Some(f64::NAN));
-        assert!(matches!(check(&[bad]), Err(TableError::NotFinite(_, 1))));
+        for d in [f64::NAN, f64::INFINITY, -7.0, 1e300] {
+            let mut bad = row.clone();
+            bad.d.push(Some(d));
+            assert!(matches!(check(&[bad]), Err(TableError::NoDifference(_, 1))));
+        }
         for (floor, budget) in [(0.0, 0.1), (0.2, 0.1), (0.1, f64::NAN), (f64::NAN, 0.1)] {
             let mut bad = row.clone();
             (bad.metric.floor, bad.metric.budget) = (floor, budget);

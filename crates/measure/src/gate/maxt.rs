@@ -161,11 +161,6 @@ impl Sums {
 /// A row may end early or miss blocks; its t then has fewer degrees of freedom, and it is compared on the scale of the
 /// longest. The reference distribution keeps what is missing missing.
 pub fn max_t(rows: &[&[Option<f64>]], level: f64) -> MaxT {
-    max_t_with(rows, level, RANDOM_FLIPS)
-}
-
-/// [`max_t`] with another number of random flips than [`RANDOM_FLIPS`].
-pub fn max_t_with(rows: &[&[Option<f64>]], level: f64, random_flips: usize) -> MaxT {
     let blocks = rows.iter().map(|r| r.len()).max().unwrap_or(0);
     let seed = data_hash(rows);
     let all: Vec<Scaled> = rows.iter().map(|row| scaled(row, blocks)).collect();
@@ -200,7 +195,7 @@ pub fn max_t_with(rows: &[&[Option<f64>]], level: f64, random_flips: usize) -> M
     let sums = Sums::new(&ordered, blocks);
 
     let exhaustive = blocks <= EXHAUSTIVE_BLOCKS;
-    let flips = if exhaustive { 1 << blocks } else { random_flips + 1 };
+    let flips = if exhaustive { 1 << blocks } else { RANDOM_FLIPS + 1 };
     let words = blocks.div_ceil(60).max(1);
     let mut signs = vec![0u64; words];
     let mut reached = vec![0u32; width];

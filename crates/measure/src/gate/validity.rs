@@ -94,6 +94,11 @@ impl Validity {
     }
 }
 
+/// Above the limit, or no number at all.
+fn beyond(value: f64, limit: f64) -> bool {
+    value.is_nan() || value > limit
+}
+
 /// Judges the sensors of all blocks. `typical_latency_ns` is one number for the whole gate that treats the arms alike:
 /// the smaller of their median p50s.
 pub fn validity(blocks: &[Sensors], typical_latency_ns: Option<u64>, limits: &SensorLimits) -> Validity {
@@ -113,7 +118,7 @@ pub fn validity(blocks: &[Sensors], typical_latency_ns: Option<u64>, limits: &Se
     for s in blocks {
         let (mut own, mut machine) = (Vec::new(), Vec::new());
         if let Some(missed) = s.generator_missed
-            && !(1.0 - missed >= limits.achieved)
+            && beyond(missed, 1.0 - limits.achieved)
         {
             own.push(format!("the generator left {:.1} % unsent", percent(missed)));
         }
@@ -126,12 +131,12 @@ pub fn validity(blocks: &[Sensors], typical_latency_ns: Option<u64>, limits: &Se
             ));
         }
         if let Some(others) = s.others_cpu
-            && !(others <= limits.others_cpu)
+            && beyond(others, limits.others_cpu)
         {
             machine.push(format!("others used {:.0} % of the processors", percent(others)));
         }
         if let Some(steal) = s.steal
-            && !(steal <= limits.steal)
+            && beyond(steal, limits.steal)
         {
             machine.push(format!("the hypervisor took {:.0} % away", percent(steal)));
         }
@@ -210,10 +215,11 @@ mod tests {
 
     #[test]
     fn a_bad_block_is_dropped_and_too_many_are_invalid() {
-        let changes: [(&dyn Fn(&mut Sensors), &str); 3] = [
-            (&|s| s.generator_missed = Some(0.01), "1.0 % unsent"),
-            (&|s| s.generator_missed = Some(f64::NAN), "unsent"),
-            (&|s| s.lateness_p99_ns = Some(1_100_000), "1.1 ms late"),
+        type Change = fn(&mut Sensors);
+        let changes: [(Change, &str); 3] = [
+            (|s| s.generator_missed = Some(0.01), "1.0 % unsent"),
+            (|s| s.generator_missed = Some(f64::NAN), "unsent"),
+            (|s| s.lateness_p99_ns = Some(1_100_000), "1.1 ms late"),
         ];
         for (change, word) in changes {
             let some = with(3, change);
