@@ -8,6 +8,7 @@ pub mod calibration;
 pub mod clock;
 pub mod event;
 pub mod fault;
+pub mod gate;
 pub mod histogram;
 pub mod interval;
 pub mod recorder;
