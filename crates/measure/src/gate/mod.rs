@@ -5,8 +5,8 @@
 //! messages, seconds and windows of one start have one fate.
 //!
 //! [`difference`] makes one number of each metric in each block, [`maxt`] tests all of them together, [`signed_rank`]
-//! says how large the difference is and how large it can be at most, and [`judge`] holds both against the metric's
-//! limits at the looks of a [`plan`]. [`validity`] and [`sampling`] say beforehand what may be judged. [`history`] and
+//! says how large the difference is and how large it can be at most, and [`mod@judge`] holds both against the metric's
+//! limits at the looks of a [`plan`]. [`mod@validity`] and [`sampling`] say beforehand what may be judged. [`history`] and
 //! [`creep`] are for those who have only earlier sessions. [`simulate`] shows how often all of it is wrong.
 //!
 //! Same data, same verdict, to the last bit and on every machine: [`exact`] has the arithmetic for it, and randomness

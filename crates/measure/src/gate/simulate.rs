@@ -13,8 +13,8 @@
 //!   it decides which second is the median one.
 //!
 //! The parameters are not fitted to a machine. They give these standard deviations of the logarithmic ratio of two alike
-//! arms (p99 is the median of seconds): [`QUIET`] p50 1.2 %, p99 5.1 %, p99.9 21 %, CPU 0.6 %; [`SHARED_CI`] 2.3, 6.9, 45
-//! and 1.1 %; [`NASTY`] 4.2, 17, 100 and 2.3 %. What one slot leaves to the next (garbage collection, flushing) is not
+//! arms (p99 is the median of seconds): [`QUIET`] p50 1.2 %, p99 5.1 %, p99.9 21 %, CPU 0.6 %; [`SHARED_CI`] 2.2, 7.0, 43
+//! and 1.1 %; [`NASTY`] 4.2, 16, 94 and 2.3 %. What one slot leaves to the next (garbage collection, flushing) is not
 //! in the model: it would make differences smaller than they are.
 //!
 //! **Figures.** Gates of four scenarios with five metrics each, default plan, the change in one scenario only; settled
