@@ -629,7 +629,14 @@ fn accept_errors(connection: &mut TcpStream) -> u64 {
 
 #[test]
 fn every_shipped_scenario_runs_and_loses_nothing() {
-    at_once(paths("scenarios"), |path| {
+    // Where something is to break, messages are to be lost: tests of what breaks have scenarios of their own.
+    let breaks = |path: &PathBuf| {
+        let source = std::fs::read_to_string(path).unwrap();
+        source.contains("[[fault]]") || source.contains("[slow-readers]")
+    };
+    let (breaking, sound): (Vec<_>, Vec<_>) = paths("scenarios").into_iter().partition(breaks);
+    assert!(breaking.len() >= 7, "{breaking:?}");
+    at_once(sound, |path| {
         let source = std::fs::read_to_string(&path).unwrap();
         let folder = Folder::new();
         let out = folder.path("out");
@@ -677,4 +684,28 @@ fn the_coordinator_leaves_nothing_behind() {
     running.wait().with_code(0);
     // Not polled for: when the run has ended, its processes have ended.
     assert_eq!(support::marked(&mark), []);
+}
+
+/// What cannot be done here is said by name; nothing is replaced by something else.
+#[test]
+fn a_check_says_which_faults_cannot_be_made_here() {
+    for path in paths("scenarios") {
+        let mut command = pushmark();
+        command.arg("check").arg(&path);
+        let ended = ended(command);
+        let source = std::fs::read_to_string(&path).unwrap();
+        let needs_kernel = ["blackhole", "\"loss\"", "link-down"]
+            .iter()
+            .any(|kind| source.contains(kind));
+        match pushmark_loadgen::faults::kernel::allowed() {
+            Err(why) if needs_kernel => {
+                assert_eq!(ended.code, Some(2), "{path:?}: {ended:#?}");
+                assert!(
+                    ended.stdout.contains(&why) || ended.stderr.contains(&why),
+                    "{path:?}: {ended:#?}"
+                );
+            }
+            _ => assert_eq!(ended.code, Some(0), "{path:?}: {ended:#?}"),
+        }
+    }
 }
