@@ -41,6 +41,10 @@ pub enum ErrorClass {
     TooLarge,
     /// The session is closed.
     Closed,
+    /// The peer ended the session in order and left the connection open.
+    LeftOpen,
+    /// The peer asks for answers and reads none: there is no more room for them.
+    Flooded,
     /// Nothing was heard from the peer within the heartbeat's deadline.
     Heartbeat,
     /// Anything else.
@@ -72,6 +76,8 @@ impl fmt::Display for ErrorClass {
             ErrorClass::Protocol => f.write_str("protocol"),
             ErrorClass::TooLarge => f.write_str("too-large"),
             ErrorClass::Closed => f.write_str("closed"),
+            ErrorClass::LeftOpen => f.write_str("left-open"),
+            ErrorClass::Flooded => f.write_str("flooded"),
             ErrorClass::Heartbeat => f.write_str("heartbeat"),
             ErrorClass::Other => f.write_str("other"),
         }

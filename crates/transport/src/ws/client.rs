@@ -201,8 +201,10 @@ impl Rx for WsRx {
                     Poll::Pending => {
                         if let Some(deadline) = &mut self.closing {
                             ready!(deadline.as_mut().poll(cx));
-                            self.end = Some(Ok(()));
-                            return Poll::Ready(Ok(0));
+                            let words = "the peer sent its close frame and did not close the connection";
+                            let end = TransportError::new(Step::Close, ErrorClass::LeftOpen, words);
+                            self.end = Some(Err(end.clone()));
+                            return Poll::Ready(Err(end));
                         }
                         return Poll::Pending;
                     }

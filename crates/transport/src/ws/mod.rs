@@ -47,9 +47,9 @@ fn class_of(step: Step, error: Error) -> TransportError {
         Error::ConnectionClosed | Error::AlreadyClosed => ErrorClass::Closed,
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => ErrorClass::EndedEarly,
         Error::Protocol(ProtocolError::HandshakeIncomplete) => ErrorClass::EndedEarly,
-        Error::Capacity(CapacityError::MessageTooLong { .. }) | Error::WriteBufferFull(_) => {
-            ErrorClass::TooLarge
-        }
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => ErrorClass::TooLarge,
+        // Messages of our own are flushed one by one: what fills the room are answers to pings.
+        Error::WriteBufferFull(_) => ErrorClass::Flooded,
         Error::Http(response) => {
             let status = response.status();
             let words = format!("the server answered {status} where 101 Switching Protocols was needed");

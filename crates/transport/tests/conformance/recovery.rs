@@ -449,8 +449,32 @@ fn a_peer_that_pings_and_never_reads_fills_nothing() {
         };
         // The session goes on, or ends as one whose answers found no room.
         if let Err(e) = ended {
-            assert_eq!(e.class, ErrorClass::TooLarge, "{e}");
+            assert_eq!(e.class, ErrorClass::Flooded, "{e}");
         }
         drop(session.tx.send(Message::text("x")));
+    });
+}
+
+#[test]
+fn a_close_frame_with_the_connection_left_open_is_no_clean_end() {
+    run_alone(|| async {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                    Sec-WebSocket-Accept: {accept}\r\n\r\n";
+        let mut bytes = head.as_bytes().to_vec();
+        // A message, and a close frame without a reason.
+        bytes.extend_from_slice(b"\x81\x01x\x88\x00");
+        let target = crate::fixture::target(script::serve(vec![(bytes, Then::Stay)]).await);
+        let mut session = pushmark_transport::ws::WsConnector
+            .connect(&target)
+            .await
+            .unwrap();
+        let mut count = Count(0);
+        assert_eq!(session.rx.recv(&mut count).await.unwrap(), 1);
+        let ended = session.rx.recv(&mut count).await.unwrap_err();
+        assert_eq!(
+            (ended.step, ended.class),
+            (Step::Close, ErrorClass::LeftOpen),
+            "{ended}"
+        );
     });
 }
