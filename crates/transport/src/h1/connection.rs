@@ -71,6 +71,11 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
         }
     }
 
+    /// The stream, and what was read of it beyond the last head: for a protocol that takes over.
+    pub fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.carried)
+    }
+
     /// Queues a request; `parts` are its head and body in order.
     pub fn request(&mut self, parts: &[&[u8]]) {
         for part in parts {
@@ -252,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
 }
 
 /// Reads once into the thread's buffer and lends what came, with when it came.
-fn poll_read<S: AsyncRead + Notes + Unpin>(
+pub(crate) fn poll_read<S: AsyncRead + Notes + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
     lend: impl FnOnce(Received, &[u8]),

@@ -7,18 +7,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{Sink, Stream};
 use pushmark_measure::{Nanos, clock};
 use tokio::time::Sleep;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
 use crate::error::{ErrorClass, Step, TransportError};
+use crate::host::is_valid;
 use crate::http::resume_path;
-use crate::message::{Kind, Message};
+use crate::message::Message;
 use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
-use crate::tcp::{self, Notes, Stamped};
-use crate::ws::{WsServer, class_of, client_read_bytes, config};
+use crate::tcp::{self, Stamped};
+use crate::ws::frames::{Frames, Read};
+use crate::ws::{WsServer, handshake};
 
 /// Opens WebSocket sessions.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +25,7 @@ pub struct WsConnector;
 
 /// What both halves share. They live on one thread and never hold the borrow over a wait.
 struct Both {
-    stream: RefCell<WebSocketStream<Stamped>>,
+    frames: RefCell<Frames<Stamped>>,
     /// The sending half waits for the socket, which wakes one waiter alone.
     writing: Cell<bool>,
 }
@@ -54,13 +53,13 @@ impl Drop for Writing<'_> {
 
 /// The receiving half.
 pub struct WsRx {
-    socket: Shared,
-    /// How the session ended: kept, since the library tells an error once and calls it a clean end after that.
+    shared: Shared,
+    /// How the session ended.
     end: Option<Result<(), TransportError>>,
     /// The peer's close frame has come: how long it may still take to close the connection.
     closing: Option<Pin<Box<Sleep>>>,
-    /// A ping may not have gone out whole.
-    probing: bool,
+    /// What came with the handshake was looked at.
+    begun: bool,
 }
 
 /// How long a peer that has sent its close frame may leave the connection open (RFC 6455, section 7.1.1: the client
@@ -76,111 +75,117 @@ impl Connector for WsConnector {
         let stream = tcp::connect(target).await?;
         let tcp_connected = clock::now();
         let path = resume_path(WsServer::PATH, target.resume.as_deref())?;
-        let url = format!("ws://{}{path}", target.address);
-        let handshake = tokio_tungstenite::client_async_with_config(
-            url,
-            Stamped::new(stream, target.kernel_stamps),
-            Some(config(
-                target.max_message_bytes,
-                client_read_bytes(target.usual_message_bytes),
-            )),
-        );
-        let (socket, _response) = tokio::time::timeout(target.open_deadline, handshake)
+        let host = target.address.to_string();
+        let opening = handshake::open(Stamped::new(stream, target.kernel_stamps), &host, &path);
+        let (stream, early) = tokio::time::timeout(target.open_deadline, opening)
             .await
-            .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))?
-            .map_err(|e| class_of(Step::Open, e))?;
+            .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         let times = ConnectTimes {
             started,
             tcp_connected,
             usable: clock::now(),
         };
         let shared = Rc::new(Both {
-            stream: RefCell::new(socket),
+            frames: RefCell::new(Frames::over(stream, &early, target.max_message_bytes)),
             writing: Cell::new(false),
         });
         Ok(Connected {
             tx: WsTx(shared.clone()),
             rx: WsRx {
-                socket: shared,
+                shared,
                 end: None,
                 closing: None,
-                probing: false,
+                begun: false,
             },
             times,
         })
     }
 }
 
-fn with<T>(
-    shared: &Shared,
-    cx: &mut Context<'_>,
-    poll: impl FnOnce(Pin<&mut WebSocketStream<Stamped>>, &mut Context<'_>) -> Poll<T>,
-) -> Poll<T> {
-    poll(Pin::new(&mut *shared.stream.borrow_mut()), cx)
-}
-
 impl WsTx {
-    async fn write(&self, step: Step, message: tungstenite::Message) -> Result<(), TransportError> {
+    async fn flush(&self, step: Step) -> Result<(), TransportError> {
         let _writing = Writing::begin(&self.0.writing);
-        poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_ready(cx)))
-            .await
-            .map_err(|e| class_of(step, e))?;
-        Pin::new(&mut *self.0.stream.borrow_mut())
-            .start_send(message)
-            .map_err(|e| class_of(step, e))?;
-        poll_fn(|cx| with(&self.0, cx, |s, cx| s.poll_flush(cx)))
-            .await
-            .map_err(|e| class_of(step, e))
+        poll_fn(|cx| self.0.frames.borrow_mut().poll_flush(step, cx)).await
     }
 }
 
 impl Tx for WsTx {
     async fn send(&mut self, message: Message) -> Result<(), TransportError> {
-        let frame = to_frame(message.kind, message.payload).ok_or_else(|| {
-            TransportError::new(Step::Send, ErrorClass::Protocol, "a text message must be UTF-8")
-        })?;
-        self.write(Step::Send, frame).await
+        if !is_valid(message.kind, &message.payload) {
+            let words = "a text message must be UTF-8";
+            return Err(TransportError::new(Step::Send, ErrorClass::Protocol, words));
+        }
+        {
+            let mut frames = self.0.frames.borrow_mut();
+            if frames.has_closed() {
+                let words = "the session is closed";
+                return Err(TransportError::new(Step::Send, ErrorClass::Closed, words));
+            }
+            frames.message(message.kind, &message.payload);
+        }
+        self.flush(Step::Send).await
     }
 
     async fn close(&mut self) -> Result<(), TransportError> {
-        self.write(Step::Close, tungstenite::Message::Close(None)).await
+        {
+            let mut frames = self.0.frames.borrow_mut();
+            if frames.has_closed() {
+                let words = "the session is closed";
+                return Err(TransportError::new(Step::Close, ErrorClass::Closed, words));
+            }
+            frames.close();
+        }
+        self.flush(Step::Close).await
     }
-}
-
-/// The frame that carries a payload; `None` for text that is not UTF-8.
-fn to_frame(kind: Kind, payload: bytes::Bytes) -> Option<tungstenite::Message> {
-    Some(match kind {
-        Kind::Text => tungstenite::Message::Text(Utf8Bytes::try_from(payload).ok()?),
-        Kind::Binary => tungstenite::Message::Binary(payload),
-    })
 }
 
 impl WsRx {
-    /// Writes what is left of a ping, as far as the socket takes it. When the sending half waits for the socket, it writes the
-    /// ping as well.
-    fn flush_probe(&mut self, cx: &mut Context<'_>) -> Result<(), TransportError> {
-        if self.socket.writing.get() {
-            return Ok(());
-        }
-        match with(&self.socket, cx, |s, cx| s.poll_flush(cx)) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(flushed) => {
-                self.probing = false;
-                flushed.or_else(|e| self.probe_failed(e))
-            }
+    /// Writes answers and pings, as far as the socket takes them. When the sending half waits for the socket, it writes them
+    /// as well. Whatever fails here is told by the next read, after the messages that came before it.
+    fn flush(&mut self, cx: &mut Context<'_>) {
+        let mut frames = self.shared.frames.borrow_mut();
+        if frames.has_unsent() && !self.shared.writing.get() {
+            let _ = frames.poll_flush(Step::Send, cx);
         }
     }
 
-    fn probe_failed(&mut self, e: tungstenite::Error) -> Result<(), TransportError> {
-        match e {
-            // Whatever ends the session is told by the next wait, after the messages that came before it; and a peer that
-            // takes nothing gives no sign of life either.
-            tungstenite::Error::ConnectionClosed
-            | tungstenite::Error::AlreadyClosed
-            | tungstenite::Error::Protocol(_)
-            | tungstenite::Error::Io(_)
-            | tungstenite::Error::WriteBufferFull(_) => Ok(()),
-            e => Err(class_of(Step::Send, e)),
+    /// One read: so many messages, or the session's end.
+    fn poll_once<I: Inbox>(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbox: &mut I,
+    ) -> Poll<Result<Option<usize>, TransportError>> {
+        let mut frames = self.shared.frames.borrow_mut();
+        let read = if std::mem::replace(&mut self.begun, true) {
+            frames.poll_read(cx, inbox)
+        } else {
+            Poll::Ready(frames.read_early(inbox).map(Read::Messages))
+        };
+        let closed = frames.peer_has_closed();
+        drop(frames);
+        if closed && self.closing.is_none() {
+            self.closing = Some(Box::pin(tokio::time::sleep(CLOSE_DEADLINE)));
+        }
+        match read {
+            Poll::Ready(Ok(Read::Messages(count))) => Poll::Ready(Ok(Some(count))),
+            Poll::Ready(Ok(Read::End)) if closed => Poll::Ready(Ok(None)),
+            Poll::Ready(Ok(Read::End)) => {
+                let words = "the connection ended without a close frame";
+                Poll::Ready(Err(TransportError::new(
+                    Step::Receive,
+                    ErrorClass::EndedEarly,
+                    words,
+                )))
+            }
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            Poll::Pending => {
+                let Some(deadline) = &mut self.closing else {
+                    return Poll::Pending;
+                };
+                ready!(deadline.as_mut().poll(cx));
+                let words = "the peer sent its close frame and did not close the connection";
+                Poll::Ready(Err(TransportError::new(Step::Close, ErrorClass::LeftOpen, words)))
+            }
         }
     }
 }
@@ -191,78 +196,41 @@ impl Rx for WsRx {
             if let Some(end) = &self.end {
                 return Poll::Ready(end.clone().map(|()| 0));
             }
-            if self.probing {
-                self.flush_probe(cx)?;
-            }
             let mut count = 0;
-            loop {
-                let next = match with(&self.socket, cx, |s, cx| s.poll_next(cx)) {
+            let end = loop {
+                let once = self.poll_once(cx, inbox);
+                self.flush(cx);
+                match once {
                     Poll::Pending if count > 0 => return Poll::Ready(Ok(count)),
-                    Poll::Pending => {
-                        if let Some(deadline) = &mut self.closing {
-                            ready!(deadline.as_mut().poll(cx));
-                            let words = "the peer sent its close frame and did not close the connection";
-                            let end = TransportError::new(Step::Close, ErrorClass::LeftOpen, words);
-                            self.end = Some(Err(end.clone()));
-                            return Poll::Ready(Err(end));
-                        }
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(next) => next,
-                };
-                // What one read brought has one arrival time; what a later read of this wake-up brought, its own.
-                let received = self.socket.stream.borrow().get_ref().last_read();
-                let end = match next {
-                    Some(Ok(tungstenite::Message::Text(text))) => {
-                        inbox.deliver(received, Kind::Text, text.as_bytes());
-                        count += 1;
-                        continue;
-                    }
-                    Some(Ok(tungstenite::Message::Binary(bytes))) => {
-                        inbox.deliver(received, Kind::Binary, &bytes);
-                        count += 1;
-                        continue;
-                    }
-                    // Answered by the library and followed by the end of the stream.
-                    Some(Ok(tungstenite::Message::Close(_))) => {
-                        self.closing = Some(Box::pin(tokio::time::sleep(CLOSE_DEADLINE)));
-                        continue;
-                    }
-                    // Pings are answered by the library.
-                    Some(Ok(_)) => continue,
-                    None
-                    | Some(Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed)) => {
-                        Ok(())
-                    }
-                    Some(Err(e)) => Err(class_of(Step::Receive, e)),
-                };
-                self.end = Some(end.clone());
-                // What came before the end is told first; the end is told by the next call.
-                return Poll::Ready(if count > 0 { Ok(count) } else { end.map(|()| 0) });
-            }
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(Some(more))) => count += more,
+                    Poll::Ready(Ok(None)) => break Ok(()),
+                    Poll::Ready(Err(e)) => break Err(e),
+                }
+            };
+            self.end = Some(end.clone());
+            // What came before the end is told first; the end is told by the next call.
+            Poll::Ready(if count > 0 { Ok(count) } else { end.map(|()| 0) })
         })
         .await
     }
 
     fn last_heard(&self) -> Nanos {
-        self.socket.stream.borrow().get_ref().last_read().at
+        self.shared.frames.borrow().last_read().at
     }
 
     async fn probe(&mut self) -> Result<(), TransportError> {
         poll_fn(|cx| {
             if let Some(end) = &self.end {
-                let gone = TransportError::new(Step::Send, ErrorClass::Closed, "the session is closed");
+                let gone = TransportError::new(Step::Send, ErrorClass::Closed, "the session has ended");
                 return Poll::Ready(Err(end.clone().err().unwrap_or(gone)));
             }
-            if !self.probing && self.closing.is_none() {
-                let ping = tungstenite::Message::Ping(bytes::Bytes::new());
-                let queued = Pin::new(&mut *self.socket.stream.borrow_mut()).start_send(ping);
-                if let Err(e) = queued {
-                    return Poll::Ready(self.probe_failed(e));
-                }
-                self.probing = true;
+            if self.closing.is_none() {
+                self.shared.frames.borrow_mut().ping();
             }
-            Poll::Ready(self.flush_probe(cx))
+            // What the socket does not take now, the next wait for messages writes.
+            self.flush(cx);
+            Poll::Ready(Ok(()))
         })
         .await
     }

@@ -56,7 +56,7 @@ fn a_wrong_frame_has_a_class() {
         (b"\x88\0", Then::Close, Ok(())),
         (b"\x88\x02\x03\xE8", Then::Close, Ok(())),
         // A server that has said goodbye and leaves the connection open.
-        (b"\x88\0", Then::Stay, Ok(())),
+        (b"\x88\0", Then::Stay, Err(ErrorClass::LeftOpen)),
     ];
     run_alone(|| async {
         for (frames, then, wanted) in cases {
