@@ -104,9 +104,14 @@ async fn serve<T: Tx, R: Rx>(
         return None;
     };
     let now = clock::now();
+    // Each drop has three times: this one, the last good receive before it, and that of coming back.
+    let heard = now
+        .duration_since(rx.last_heard().max(times.usable))
+        .as_secs_f64();
+    let heard = format!("last heard {heard:.6} s before");
     match &ended {
-        Ok(()) => context.event(state.index, EventKind::ClosedByPeer, String::new()),
-        Err(e) => context.event(state.index, EventKind::Dropped, e.to_string()),
+        Ok(()) => context.event(state.index, EventKind::ClosedByPeer, heard),
+        Err(e) => context.event(state.index, EventKind::Dropped, format!("{e}; {heard}")),
     }
     if context.trouble.is_some() {
         state.cut(Cut {
