@@ -7,8 +7,6 @@
 
 mod body;
 mod connection;
-mod kept;
 
 pub use body::{Body, BodyError};
 pub use connection::{Exchange, Head, Progress};
-pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};

@@ -8,25 +8,29 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{Sink, Stream};
-use pushmark_measure::{Nanos, clock};
+use pushmark_measure::Nanos;
 use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
 
+use crate::carrier::{self, Channel, Dialer};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::http::resume_path;
 use crate::message::{Kind, Message};
-use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
-use crate::tcp::{self, Notes, Stamped};
+use crate::seam::{Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
+use crate::tcp::Notes;
 use crate::ws::{WsServer, class_of, client_read_bytes, config};
 
 /// Opens WebSocket sessions.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WsConnector;
+#[derive(Clone, Default)]
+pub struct WsConnector {
+    dialer: Dialer,
+}
 
 /// What both halves share. They live on one thread and never hold the borrow over a wait.
 struct Both {
-    stream: RefCell<WebSocketStream<Stamped>>,
+    stream: RefCell<WebSocketStream<carrier::Stream>>,
     /// The sending half waits for the socket, which wakes one waiter alone.
     writing: Cell<bool>,
 }
@@ -72,30 +76,33 @@ impl Connector for WsConnector {
     type Rx = WsRx;
 
     async fn connect(&self, target: &Target) -> Result<Connected<WsTx, WsRx>, TransportError> {
-        let started = clock::now();
-        let stream = tcp::connect(target).await?;
-        let tcp_connected = clock::now();
         let path = resume_path(WsServer::PATH, target.resume.as_deref())?;
-        let url = format!("ws://{}{path}", target.address);
-        let handshake = tokio_tungstenite::client_async_with_config(
-            url,
-            Stamped::new(stream, target.kernel_stamps),
-            Some(config(
-                target.max_message_bytes,
-                client_read_bytes(target.usual_message_bytes),
-            )),
+        let dialed = self
+            .dialer
+            .channel(target, &path, ("websocket", "sec-websocket-version: 13\r\n"))
+            .await?;
+        let config = config(
+            target.max_message_bytes,
+            client_read_bytes(target.usual_message_bytes),
         );
-        let (socket, _response) = tokio::time::timeout(target.open_deadline, handshake)
-            .await
-            .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))?
-            .map_err(|e| class_of(Step::Open, e))?;
-        let times = ConnectTimes {
-            started,
-            tcp_connected,
-            usable: clock::now(),
+        let dialed = match dialed.apart() {
+            (Channel::Open(stream), rest) => {
+                let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
+                rest.map(|()| socket)
+            }
+            (Channel::Fresh(stream), rest) => {
+                let url = format!("ws://{}{path}", target.address);
+                let handshake = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
+                let (socket, _response) = tokio::time::timeout(target.open_deadline, handshake)
+                    .await
+                    .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))?
+                    .map_err(|e| class_of(Step::Open, e))?;
+                rest.map(|()| socket)
+            }
         };
+        let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);
         let shared = Rc::new(Both {
-            stream: RefCell::new(socket),
+            stream: RefCell::new(dialed.made),
             writing: Cell::new(false),
         });
         Ok(Connected {
@@ -107,6 +114,7 @@ impl Connector for WsConnector {
                 probing: false,
             },
             times,
+            negotiated,
         })
     }
 }
@@ -114,7 +122,7 @@ impl Connector for WsConnector {
 fn with<T>(
     shared: &Shared,
     cx: &mut Context<'_>,
-    poll: impl FnOnce(Pin<&mut WebSocketStream<Stamped>>, &mut Context<'_>) -> Poll<T>,
+    poll: impl FnOnce(Pin<&mut WebSocketStream<carrier::Stream>>, &mut Context<'_>) -> Poll<T>,
 ) -> Poll<T> {
     poll(Pin::new(&mut *shared.stream.borrow_mut()), cx)
 }
@@ -230,6 +238,12 @@ impl Rx for WsRx {
                     Some(Ok(_)) => continue,
                     None
                     | Some(Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed)) => {
+                        Ok(())
+                    }
+                    // Who has said goodbye may leave out the goodbyes of what lies below.
+                    Some(Err(tungstenite::Error::Io(e)))
+                        if self.closing.is_some() && e.kind() == std::io::ErrorKind::UnexpectedEof =>
+                    {
                         Ok(())
                     }
                     Some(Err(e)) => Err(class_of(Step::Receive, e)),
