@@ -185,11 +185,28 @@ pub(crate) struct ServeArgs {
     /// Ask clients to wait this long before they come back, where the transport has a word for it: 3s, 500ms
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) retry: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// End when stdin ends: for whoever starts this server as a child
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
     #[command(flatten)]
     pub(crate) inject: InjectArgs,
+}
+
+/// How connections are secured.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct TlsArgs {
+    /// Speak TLS too, on the same port, with a certificate made for this run, which is written here (PEM) for clients to trust
+    #[arg(long, value_name = "FILE", conflicts_with = "tls_cert")]
+    pub(crate) tls_cert_out: Option<PathBuf>,
+    /// Speak TLS too, on the same port, with this certificate and those that vouch for it (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// How dead clients are found.

@@ -18,6 +18,11 @@ pub struct Assignment {
     pub run: u32,
     /// The transport's name in the registry.
     pub transport: String,
+    /// The name of what carries it, one of those in the transport's row.
+    pub carrier: String,
+    /// Whom sessions trust, and what they share.
+    #[serde(default)]
+    pub carriage: CarriagePlan,
     /// The server; unused by transports that need none.
     pub address: SocketAddr,
     /// Addresses that connections come from, in turn; empty leaves it to the kernel.
@@ -46,6 +51,20 @@ pub struct Assignment {
     /// What may go wrong, and what to do about it.
     #[serde(default)]
     pub trouble: TroublePlan,
+}
+
+/// Whom sessions over a secured carrier trust, and how many share a connection where the carrier can.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CarriagePlan {
+    /// Certificates that are trusted, or that have signed what is, in PEM form.
+    pub trusted: Option<String>,
+    /// Every certificate is believed.
+    pub insecure: bool,
+    /// The name that the certificate must have and that is sent; `None`: the address, which is not sent.
+    pub server_name: Option<String>,
+    /// Sessions of one worker thread that share an HTTP/2 connection; 0: all of them.
+    pub streams_per_connection: Option<u32>,
 }
 
 /// What may go wrong in a trial, as far as its sessions have to know.
@@ -188,6 +207,8 @@ pub struct Totals {
     pub stayed_after: Histogram,
     /// Sessions established, by their route.
     pub established_by_route: BTreeMap<usize, u64>,
+    /// What sessions have negotiated, in words, from their connections themselves: how many of each.
+    pub negotiated: BTreeMap<String, u64>,
     /// Sessions that were slow on purpose, which are in none of the other counts: how many, expected, delivered.
     pub slow: (u64, u64, u64),
 }
@@ -219,6 +240,9 @@ impl Totals {
         self.course.merge(&other.course);
         self.stayed_before.merge(&other.stayed_before);
         self.stayed_after.merge(&other.stayed_after);
+        for (negotiated, count) in &other.negotiated {
+            *self.negotiated.entry(negotiated.clone()).or_default() += count;
+        }
         for (route, count) in &other.established_by_route {
             *self.established_by_route.entry(*route).or_default() += count;
         }

@@ -119,6 +119,8 @@ fn engine(sessions: u32, per_second: u64, window: Duration) -> Result<Engine, Ca
     let assignment = Assignment {
         run: 1,
         transport: row.name.to_owned(),
+        carrier: row.carriers[0].to_owned(),
+        carriage: Default::default(),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         sources: Vec::new(),
         first_port: 0,

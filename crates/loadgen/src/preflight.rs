@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use pushmark_scenario::plan::{Cell, FaultMeans, Plan, TargetPlan, Workload};
+use pushmark_transport::carrier::{Carrier, Http};
 use pushmark_transport::registry;
 
 use crate::faults;
@@ -77,8 +78,11 @@ fn uses(cell: &Cell, means: FaultMeans) -> bool {
 
 fn connections_per_session(cell: &Cell) -> u64 {
     let sends = matches!(cell.workload, Workload::Echo(_));
+    let carrier: Option<Carrier> = cell.variant.carrier.parse().ok();
     match registry::row(&cell.variant.transport) {
         Some(row) if row.in_process => 0,
+        // What a session sends goes up beside what comes down.
+        Some(_) if carrier.is_some_and(|carrier| carrier.http() == Http::Http2) => 1,
         Some(row) if sends => u64::from(row.connections_when_sending),
         _ => 1,
     }

@@ -61,6 +61,7 @@ async fn serve<T: Tx, R: Rx>(
         mut tx,
         mut rx,
         times,
+        ..
     } = connected;
     let echo = match &context.assignment.workload {
         Workload::Echo(messages) => Some(messages.clone()),

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod conductor;
+mod secured;
 mod workers;
 
 use std::net::SocketAddr;
@@ -10,9 +11,11 @@ use std::time::Duration;
 
 use pushmark_measure::{Metric, TrialSummary};
 use pushmark_scenario::plan::{Cell, Plan, TargetPlan, Workload};
+use pushmark_transport::carrier::Carrier;
 use pushmark_transport::control::ServerStats;
 use pushmark_transport::{Target, TransportError, registry};
 
+use crate::assignment::CarriagePlan;
 use crate::controls::Controls;
 use crate::embedded::{Embedded, EmbeddedError, Launch};
 use crate::faults::FaultError;
@@ -22,7 +25,8 @@ use crate::run::{Interrupt, Observer, ObserverError, TrialId};
 use crate::summary;
 use breaker::Breaker;
 use conductor::Conductor;
-use workers::Workers;
+use secured::Secured;
+use workers::{Place, Workers};
 
 /// Time between the last word to everybody and the first message.
 const LEAD: Duration = Duration::from_millis(100);
@@ -84,11 +88,22 @@ pub(crate) async fn run(
     let in_process = registry::row(&cell.variant.transport).is_some_and(|row| row.in_process);
     let needs = preflight::needs(plan, id.cell_index, limits);
     let mut breaker = Breaker::prepare(cell, program).await?;
+    let carrier: Option<Carrier> = cell.variant.carrier.parse().ok();
+    let is_secured = carrier.is_some_and(Carrier::is_secured);
+    let mut carriage = CarriagePlan::default();
+    // Held until the server has ended.
+    let mut secured = None;
     let embedded = match &cell.target {
         TargetPlan::Embedded if !in_process => {
             let mut launch = Launch::on_loopback(program, &cell.server, needs.server_processes);
             launch.flags = serve_flags(&cell.server, cell.heartbeat.as_ref(), &cell.tcp);
             breaker.place(&mut launch);
+            if is_secured {
+                let made = Secured::make(launch.listen)?;
+                launch.flags.extend(made.serve_flags());
+                carriage.trusted = Some(made.trusted());
+                secured = Some(made);
+            }
             Some(Embedded::launch(launch).await?)
         }
         _ => None,
@@ -107,7 +122,12 @@ pub(crate) async fn run(
         control = connect_controls(&controls, cell).await?;
     }
     let trouble = breaker.trouble(cell);
-    let workers = Workers::start(program, plan, id, address, needs, limits.first_port, &trouble).await?;
+    let place = Place {
+        address,
+        needs,
+        first_port: limits.first_port,
+    };
+    let workers = Workers::start(program, plan, id, place, &trouble, &carriage).await?;
     let mut conductor = Conductor {
         plan,
         cell,
@@ -155,6 +175,7 @@ pub(crate) async fn run(
     {
         tracing::warn!("the reference server did not end in good order");
     }
+    drop(secured);
     result?;
     Ok((summary::of(cell, facts), server))
 }
@@ -181,6 +202,7 @@ async fn connect_controls(addresses: &[SocketAddr], cell: &Cell) -> Result<Optio
         max_message_bytes: 1 << 20,
         resume: None,
         tcp: Default::default(),
+        carriage: Default::default(),
         in_process: None,
     };
     match Controls::connect(addresses, &target).await {

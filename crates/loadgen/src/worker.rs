@@ -6,12 +6,17 @@ mod report;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Phase, Recorder, Schedule, clock};
 use pushmark_scenario::plan::{Pattern, Workload};
+use pushmark_transport::carrier::certificates::certificates;
+use pushmark_transport::carrier::tls::{Client, Settings, Trust};
+use pushmark_transport::carrier::{Carriage, Carrier, Streams};
 use pushmark_transport::registry::{WithConnector, with_connector};
 use pushmark_transport::seam::{Connector, Native, Target, TcpOptions};
 use pushmark_transport::timer::Timer;
@@ -56,6 +61,9 @@ pub enum WorkerError {
     /// No such transport.
     #[error("there is no transport called “{0}”")]
     UnknownTransport(String),
+    /// The transport does not run over that carrier, or the carrier cannot be set up.
+    #[error("{0}")]
+    Carrier(String),
     /// The thread's runtime or timer could not be made.
     #[error("a worker could not start: {0}")]
     Start(#[from] std::io::Error),
@@ -78,7 +86,7 @@ pub fn run(
         .enable_all()
         .build()?;
     let local = tokio::task::LocalSet::new();
-    let transport = assignment.transport.clone();
+    let (transport, carrier) = (assignment.transport.clone(), assignment.carrier.clone());
     let task = Task {
         assignment,
         thread,
@@ -86,8 +94,11 @@ pub fn run(
         out,
     };
     local.block_on(&runtime, async move {
-        match with_connector(&transport, task) {
+        match with_connector(&transport, &carrier, task) {
             Ok(work) => work.await,
+            Err(_) if registry::row(&transport).is_some() => Err(WorkerError::Carrier(format!(
+                "{transport} does not run over {carrier}"
+            ))),
             Err(_) => Err(WorkerError::UnknownTransport(transport)),
         }
     })
@@ -108,6 +119,41 @@ impl WithConnector for Task {
     }
 }
 
+/// What carries this worker's sessions; what needs no server is carried by nothing.
+fn carriage(assignment: &Assignment, in_process: bool) -> Result<Carriage, WorkerError> {
+    if in_process {
+        return Ok(Carriage::default());
+    }
+    let failed = |e: &dyn std::fmt::Display| WorkerError::Carrier(e.to_string());
+    let carrier: Carrier = assignment.carrier.parse().map_err(|e| failed(&e))?;
+    let plan = &assignment.carriage;
+    let tls = match carrier.is_secured() {
+        true => {
+            let trust = match &plan.trusted {
+                _ if plan.insecure => Trust::Anybody,
+                Some(pem) => Trust::Roots(certificates(pem).map_err(|e| failed(&e))?),
+                None => Trust::Roots(Vec::new()),
+            };
+            let settings = Settings {
+                server_name: plan.server_name.clone(),
+                ..Settings::trusting(trust)
+            };
+            Some(Arc::new(Client::new(settings).map_err(|e| failed(&e))?))
+        }
+        false => None,
+    };
+    let streams_per_connection = match plan.streams_per_connection.map(NonZeroU32::new) {
+        None => Streams::default(),
+        Some(None) => Streams::All,
+        Some(Some(most)) => Streams::AtMost(most),
+    };
+    Ok(Carriage {
+        carrier,
+        tls,
+        streams_per_connection,
+    })
+}
+
 async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError> {
     let Task {
         assignment,
@@ -119,6 +165,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
     let peer = null::Peer::default();
     let deadlines = assignment.deadlines;
     let tcp = assignment.trouble.tcp;
+    let carriage = carriage(&assignment, in_process)?;
     let context = Rc::new(Context {
         run: assignment.run,
         timer: Timer::start()?,
@@ -142,6 +189,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
                 keepalive: tcp.keepalive.map(|k| (k.idle, k.interval, k.probes)),
                 user_timeout: tcp.user_timeout,
             },
+            carriage,
             in_process: in_process.then(|| peer.clone()),
         },
         native: registry::row(&assignment.transport).map_or(Native::Nothing, |row| row.native),
@@ -149,6 +197,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
         measured: Cell::default(),
         events: RefCell::default(),
         outcomes: Cell::default(),
+        negotiated: RefCell::default(),
         open: Cell::new(0),
         resolved: Notify::new(),
         assignment,
@@ -449,6 +498,7 @@ impl Worker {
             stayed_before: trouble.map_or_else(Default::default, |t| t.stayed_before.take()),
             stayed_after: trouble.map_or_else(Default::default, |t| t.stayed_after.take()),
             established_by_route: by_route,
+            negotiated: self.context.negotiated.take(),
             slow,
             ..Totals::default()
         }

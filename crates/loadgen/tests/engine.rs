@@ -52,6 +52,8 @@ fn assignment(workload: Workload, sessions: u32, threads: u32, seed: u64) -> Ass
             .unwrap()
             .name
             .to_owned(),
+        carrier: pushmark_transport::null::CARRIER.to_owned(),
+        carriage: Default::default(),
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         sessions: 0..sessions,
         total_sessions: sessions,

@@ -53,13 +53,15 @@ pub enum Metric {
     ConnectTime,
     /// The TCP part of the connect time.
     TcpConnectTime,
+    /// The TLS part of the connect time, of connections that have one.
+    TlsConnectTime,
     /// Session usable to first message.
     FirstMessageTime,
 }
 
 impl Metric {
     /// Every metric, in the order of reports.
-    pub const ALL: [Metric; 9] = [
+    pub const ALL: [Metric; 10] = [
         Metric::Latency,
         Metric::ServiceTime,
         Metric::SendDelay,
@@ -68,6 +70,7 @@ impl Metric {
         Metric::FanoutDelay,
         Metric::ConnectTime,
         Metric::TcpConnectTime,
+        Metric::TlsConnectTime,
         Metric::FirstMessageTime,
     ];
 
@@ -82,6 +85,7 @@ impl Metric {
             Metric::FanoutDelay => "fanout_delay",
             Metric::ConnectTime => "connect_time",
             Metric::TcpConnectTime => "tcp_connect_time",
+            Metric::TlsConnectTime => "tls_connect_time",
             Metric::FirstMessageTime => "first_message_time",
         }
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pushmark_measure::clock;
+use pushmark_transport::carrier::certificates::Acceptor;
 use pushmark_transport::seam::TcpOptions;
 use pushmark_transport::{Heartbeat, WhenFull};
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub history: usize,
     /// How long clients are asked to wait before they come back, by transports that have a word for it.
     pub retry: Option<Duration>,
+    /// Secures connections that ask for it; `None`: TLS is not spoken.
+    pub tls: Option<Acceptor>,
     /// What the kernel does to find dead clients.
     pub tcp: TcpOptions,
     /// Most lines of the disconnect log; what is over is counted.
@@ -60,6 +63,7 @@ impl Default for Config {
             heartbeat: None,
             history: 0,
             retry: None,
+            tls: None,
             tcp: TcpOptions::default(),
             most_disconnects: 100_000,
             stop_deadline: Duration::from_secs(5),

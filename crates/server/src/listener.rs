@@ -7,11 +7,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use pushmark_transport::carrier::Http;
+use pushmark_transport::carrier::arrival::{self, Arrived};
+use pushmark_transport::seam::TcpOptions;
 use pushmark_transport::takeover::Opening;
 use pushmark_transport::timer::Timer;
+use pushmark_transport::wire::Wire;
 use pushmark_transport::{CloseReason, Connection, process, registry, tcp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -319,25 +324,71 @@ async fn connection(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
         return;
     }
     let connection = Connection::from(peer);
-    let opening = tokio::select! {
-        // A connection may be made long before it is used: the deadline runs from the first byte.
-        opening = Opening::look(&stream) => opening,
+    let arrived = tokio::select! {
+        // A connection may be made long before it is used: deadlines run from the first byte.
+        arrived = arrival::look(stream, hub.config.tls.as_ref(), hub.config.header_deadline) => arrived,
         // A session that ends may still have something to say on a way up that it has not used so far.
         () = hub.sessions_have_ended() => return,
     };
-    let stream = match opening {
-        Ok(Some(opening)) => match registry::take_over(opening, stream, &hub, &connection).await {
-            Ok(()) => return,
-            Err(stream) => stream,
-        },
-        Ok(None) => stream,
-        Err(_) => return,
-    };
-    // In a box of its own, which the connections served above never have.
-    Box::pin(serve_http(stream, hub, connection)).await;
+    // In boxes of their own, which the connections that are taken over never have.
+    match arrived {
+        Ok(Arrived::Plain(socket, http, opening)) => {
+            let Some(socket) = take_over(socket, opening, &hub, &connection).await else {
+                return;
+            };
+            watch_over(&socket, http, &hub);
+            if let Some(stream) = socket.into_stream() {
+                Box::pin(serve(TokioIo::new(stream), http, hub, connection)).await;
+            }
+        }
+        Ok(Arrived::Secured(wire, http, opening)) => {
+            if let Some(wire) = take_over(wire, opening, &hub, &connection).await {
+                watch_over(&wire, http, &hub);
+                Box::pin(serve(TokioIo::new(wire), http, hub, connection)).await;
+            }
+        }
+        // Its client hears it from the connection.
+        Err(e) => tracing::debug!("a connection from {peer} came to nothing: {e}"),
+    }
 }
 
-async fn serve_http(stream: TcpStream, hub: Arc<Hub>, connection: Connection) {
+/// Serves a whole connection straight on its wire, where its first request is such; gives it back otherwise.
+async fn take_over<W: Wire>(
+    wire: W,
+    opening: Option<Opening>,
+    hub: &Arc<Hub>,
+    connection: &Connection,
+) -> Option<W> {
+    match opening {
+        Some(opening) => registry::take_over(opening, wire, hub, connection).await.err(),
+        None => Some(wire),
+    }
+}
+
+/// Has the kernel notice a dead client of a connection that many sessions share: no one session of them speaks for it.
+fn watch_over(wire: &impl Wire, http: Http, hub: &Hub) {
+    if let (Http::Http2, Some(heartbeat)) = (http, hub.config.heartbeat) {
+        wire.set_options(&TcpOptions {
+            user_timeout: Some(heartbeat.timeout),
+            ..TcpOptions::default()
+        });
+    }
+}
+
+async fn serve<I>(io: I, http: Http, hub: Arc<Hub>, connection: Connection)
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    match http {
+        Http::Http1_1 => serve_http1(io, hub, connection).await,
+        Http::Http2 => serve_http2(io, hub, connection).await,
+    }
+}
+
+async fn serve_http1<I>(io: I, hub: Arc<Hub>, connection: Connection)
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
     let service = service_fn(|mut request| {
         let (hub, connection) = (hub.clone(), connection.clone());
         async move {
@@ -349,12 +400,41 @@ async fn serve_http(stream: TcpStream, hub: Arc<Hub>, connection: Connection) {
         .timer(HeaderTimer::default())
         .header_read_timeout(hub.config.header_deadline)
         .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(io, service)
         .with_upgrades();
     tokio::pin!(served);
     tokio::select! {
         // What a connection dies of is told by its session, which is still there to be told it; a connection without one had
         // nothing to lose.
+        ended = served.as_mut() => {
+            if let Err(e) = ended {
+                connection.note(CloseReason::of_http(&e));
+            }
+            return;
+        }
+        _ = connection.killed() => return,
+        () = hub.sessions_have_ended() => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = served.await;
+}
+
+async fn serve_http2<I>(io: I, hub: Arc<Hub>, connection: Connection)
+where
+    I: Read + Write + Unpin + 'static,
+{
+    let service = service_fn(|mut request| {
+        // Each stream can be ended by itself.
+        let (hub, stream) = (hub.clone(), connection.stream());
+        async move {
+            arrival::serving(&stream);
+            request.extensions_mut().insert(stream);
+            Ok::<_, Infallible>(routes::route(request, &hub).await)
+        }
+    });
+    let served = arrival::http2().serve_connection(io, service);
+    tokio::pin!(served);
+    tokio::select! {
         ended = served.as_mut() => {
             if let Err(e) = ended {
                 connection.note(CloseReason::of_http(&e));

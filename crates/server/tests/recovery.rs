@@ -61,6 +61,7 @@ fn target(address: SocketAddr) -> Target {
         max_message_bytes: 1 << 20,
         resume: None,
         tcp: TcpOptions::default(),
+        carriage: Default::default(),
         in_process: None,
     }
 }
@@ -91,7 +92,9 @@ fn for_every_transport(case: impl Case) {
             .enable_all()
             .build()
             .unwrap();
-        let test = with_connector(row.name, Task(case, at)).ok().unwrap();
+        let test = with_connector(row.name, row.carriers[0], Task(case, at))
+            .ok()
+            .unwrap();
         let test = async { tokio::time::timeout(DEADLINE, test).await };
         tokio::task::LocalSet::new()
             .block_on(&runtime, test)

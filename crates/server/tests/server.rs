@@ -73,6 +73,7 @@ fn target(address: SocketAddr) -> Target {
         max_message_bytes: 1 << 20,
         resume: None,
         tcp: Default::default(),
+        carriage: Default::default(),
         in_process: None,
     }
 }
@@ -104,7 +105,11 @@ struct Client {
 impl Client {
     async fn open(row: &Row, address: SocketAddr) -> Client {
         let open = Open { address, reads: true };
-        with_connector(row.name, open).ok().unwrap().await.unwrap()
+        with_connector(row.name, row.carriers[0], open)
+            .ok()
+            .unwrap()
+            .await
+            .unwrap()
     }
 
     /// Opens a session that never reads.
@@ -113,7 +118,11 @@ impl Client {
             address,
             reads: false,
         };
-        with_connector(row.name, open).ok().unwrap().await.unwrap()
+        with_connector(row.name, row.carriers[0], open)
+            .ok()
+            .unwrap()
+            .await
+            .unwrap()
     }
 
     async fn echo(&self, text: &str) {
@@ -480,7 +489,10 @@ fn more_sessions_than_allowed_are_refused_and_counted() {
                 address: server.address(),
                 reads: true,
             };
-            let refused = with_connector(row.name, open).ok().unwrap().await;
+            let refused = with_connector(row.name, row.carriers[0], open)
+                .ok()
+                .unwrap()
+                .await;
             let error = refused.err().expect(row.name);
             assert!(error.to_string().contains("503"), "{}: {error}", row.name);
         }

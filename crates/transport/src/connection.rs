@@ -18,16 +18,33 @@ struct Inner {
     ending: Notify,
     /// Why it ended, or shall end: the first word counts.
     reason: OnceLock<CloseReason>,
+    /// The connection that this is a stream of.
+    whole: Option<Connection>,
 }
 
 impl Connection {
     /// The connection from `peer`.
     pub fn from(peer: SocketAddr) -> Self {
+        Self::new(peer, None)
+    }
+
+    fn new(peer: SocketAddr, whole: Option<Connection>) -> Self {
         Self(Arc::new(Inner {
             peer,
             ending: Notify::new(),
             reason: OnceLock::new(),
+            whole,
         }))
+    }
+
+    /// A stream of this connection, which others share: it can be ended without them, and ends with the connection.
+    pub fn stream(&self) -> Self {
+        Self::new(self.peer(), Some(self.clone()))
+    }
+
+    /// It is one of the streams of a connection.
+    pub fn is_stream(&self) -> bool {
+        self.0.whole.is_some()
     }
 
     /// The connection that `request` came on; when the server put none, one from nowhere whose end nobody listens to.
@@ -61,7 +78,8 @@ impl Connection {
 
     /// Why it ended, as far as that was said.
     pub fn reason(&self) -> Option<CloseReason> {
-        self.0.reason.get().copied()
+        let own = self.0.reason.get().copied();
+        own.or_else(|| self.0.whole.as_ref()?.reason())
     }
 }
 
@@ -75,6 +93,10 @@ impl CloseReason {
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown => CloseReason::TimedOut,
             io::ErrorKind::UnexpectedEof => CloseReason::EndedEarly,
+            // A library's word, not the system's, for a connection that ended under its streams.
+            io::ErrorKind::BrokenPipe if error.raw_os_error().is_none() => CloseReason::EndedEarly,
+            // Not the system's words but those of a layer above the socket.
+            io::ErrorKind::InvalidData => CloseReason::Protocol,
             _ => CloseReason::Reset,
         }
     }
@@ -85,6 +107,13 @@ impl CloseReason {
         while let Some(inner) = cause {
             if let Some(io) = inner.downcast_ref::<io::Error>() {
                 return Self::of_io(io);
+            }
+            if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+                return match h2.get_io() {
+                    Some(io) => Self::of_io(io),
+                    None if h2.is_remote() => CloseReason::EndedEarly,
+                    None => CloseReason::Protocol,
+                };
             }
             cause = inner.source();
         }

@@ -12,11 +12,12 @@ use hyper::StatusCode;
 use pushmark_measure::{Histogram, Nanos, Schedule};
 use serde::{Deserialize, Serialize};
 
+use crate::carrier::{Kept, Stream, status_of};
 use crate::error::{ErrorClass, Step, TransportError};
-use crate::h1::{Kept, status_of};
 use crate::host::CloseReason;
 use crate::message::Kind;
 use crate::seam::Target;
+use crate::tcp::Stamped;
 
 /// Path of the statistics.
 pub const STATS_PATH: &str = "/stats";
@@ -175,9 +176,10 @@ impl ControlClient {
     /// # Errors
     /// As any connect.
     pub async fn connect(target: &Target) -> Result<Self, TransportError> {
-        let stream = crate::tcp::connect(target).await?;
+        // In the clear, whatever carries the sessions.
+        let stream = Stamped::new(crate::tcp::connect(target).await?, false);
         Ok(Self {
-            connection: Kept::over(stream, target),
+            connection: Kept::over(Stream::Plain(stream), target),
         })
     }
 

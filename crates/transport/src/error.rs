@@ -8,6 +8,8 @@ use std::io;
 pub enum Step {
     /// TCP connect.
     Connect,
+    /// TLS handshake.
+    Secure,
     /// From connected to a usable session.
     Open,
     /// Sending a message.
@@ -47,6 +49,22 @@ pub enum ErrorClass {
     Flooded,
     /// Nothing was heard from the peer within the heartbeat's deadline.
     Heartbeat,
+    /// The peer agreed to something else than what was asked for, or to nothing: another version of HTTP, no such tunnel.
+    Negotiation,
+    /// The certificate is not valid now.
+    CertificateExpired,
+    /// The certificate is somebody else's.
+    CertificateName,
+    /// The certificate is vouched for by nobody who is trusted.
+    CertificateUntrusted,
+    /// TLS failed otherwise: what came is no TLS, or the peer gave up.
+    Tls,
+    /// The peer ends the whole HTTP/2 connection (GOAWAY).
+    GoAway,
+    /// The peer ended this stream of the HTTP/2 connection (RST_STREAM).
+    StreamReset,
+    /// An HTTP/2 connection or stream was ended for its many small frames, by either side.
+    EnhanceYourCalm,
     /// Anything else.
     Other,
 }
@@ -55,6 +73,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Step::Connect => "connect",
+            Step::Secure => "secure",
             Step::Open => "open",
             Step::Send => "send",
             Step::Receive => "receive",
@@ -79,6 +98,14 @@ impl fmt::Display for ErrorClass {
             ErrorClass::LeftOpen => f.write_str("left-open"),
             ErrorClass::Flooded => f.write_str("flooded"),
             ErrorClass::Heartbeat => f.write_str("heartbeat"),
+            ErrorClass::Negotiation => f.write_str("negotiation"),
+            ErrorClass::CertificateExpired => f.write_str("certificate-expired"),
+            ErrorClass::CertificateName => f.write_str("certificate-name"),
+            ErrorClass::CertificateUntrusted => f.write_str("certificate-untrusted"),
+            ErrorClass::Tls => f.write_str("tls"),
+            ErrorClass::GoAway => f.write_str("go-away"),
+            ErrorClass::StreamReset => f.write_str("stream-reset"),
+            ErrorClass::EnhanceYourCalm => f.write_str("enhance-your-calm"),
             ErrorClass::Other => f.write_str("other"),
         }
     }
@@ -117,6 +144,14 @@ impl TransportError {
     /// The class that an input or output error belongs to.
     pub fn from_io(step: Step, error: &io::Error) -> Self {
         use rustix::io::Errno;
+        // What lies between a transport and the socket wraps its own errors in the system's.
+        let inner = error.get_ref();
+        if let Some(tls) = inner.and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            return Self::new(step, crate::carrier::tls::class_of(tls), tls);
+        }
+        if let Some(h2) = inner.and_then(|e| e.downcast_ref::<h2::Error>()) {
+            return crate::carrier::h2::class_of(step, h2);
+        }
         let class = match (error.kind(), error.raw_os_error().map(Errno::from_raw_os_error)) {
             (_, Some(Errno::MFILE | Errno::NFILE)) => ErrorClass::Descriptors,
             (_, Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE)) => ErrorClass::LocalPorts,

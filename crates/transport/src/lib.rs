@@ -4,6 +4,7 @@
 //! [`Outbox`]. A new transport is a folder and one row of [`registry`]; nothing else changes.
 
 pub mod body;
+pub mod carrier;
 pub mod connection;
 pub mod control;
 pub mod error;
@@ -23,8 +24,10 @@ pub mod stamps;
 pub mod takeover;
 pub mod tcp;
 pub mod timer;
+pub mod wire;
 pub mod ws;
 
+pub use carrier::Carrier;
 pub use connection::Connection;
 pub use error::{ErrorClass, Step, TransportError};
 pub use host::{CloseReason, Heartbeat, Host, Session, SessionId};

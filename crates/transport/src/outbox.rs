@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use pushmark_measure::Nanos;
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::host::CloseReason;
@@ -160,6 +162,17 @@ impl State {
         let mut messages = self.queue.iter().enumerate().filter(|(_, m)| !m.control);
         let oldest = messages.nth(keep).map(|(at, _)| at);
         oldest.and_then(|at| self.queue.remove(at)).is_some()
+    }
+
+    /// Fills `slices` with what waits; gives how many it filled.
+    fn waiting_bytes<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (slice, message) in slices.iter_mut().zip(&self.queue) {
+            let skip = if count == 0 { self.partial } else { 0 };
+            *slice = IoSlice::new(&message.encoded[skip..]);
+            count += 1;
+        }
+        count
     }
 
     /// Accounts for `taken` bytes that the socket took from the front of the queue.
@@ -356,17 +369,65 @@ impl Outbox {
             // A message pushed while the socket is full wakes nobody: the socket will.
             ready!(socket.poll_write_ready(cx)).map_err(|e| CloseReason::of_io(&e))?;
             let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
-            let mut count = 0;
-            for (slice, message) in slices.iter_mut().zip(&state.queue) {
-                let skip = if count == 0 { state.partial } else { 0 };
-                *slice = IoSlice::new(&message.encoded[skip..]);
-                count += 1;
-            }
+            let count = state.waiting_bytes(&mut slices);
             let tried = socket.try_write_vectored(&slices[..count]);
             let taken = state.taken(tried);
             let mut gone = [Nanos::default(); MOST_AT_ONCE];
             let mut messages = 0;
             state.took(taken, &mut |sent| {
+                gone[messages] = sent;
+                messages += 1;
+            });
+            // Whoever is told may hold a lock of its own while it pushes.
+            drop(state);
+            gone[..messages].iter().for_each(|sent| written(*sent));
+        }
+    }
+
+    /// The same to a stream that lies over something else, which this outbox has no socket of. What the stream has taken counts
+    /// as handed over; it is flushed before this waits.
+    ///
+    /// # Errors
+    /// What the stream's error says about the session's end.
+    pub fn poll_write_through(
+        &self,
+        mut stream: Pin<&mut impl AsyncWrite>,
+        cx: &mut Context<'_>,
+        mut written: impl FnMut(Nanos),
+    ) -> Poll<Result<(), CloseReason>> {
+        loop {
+            let mut state = self.state();
+            if state.queue.is_empty() {
+                let closed = state.closed;
+                if !closed {
+                    Self::register(&mut state, cx);
+                }
+                drop(state);
+                let flushed = stream.as_mut().poll_flush(cx);
+                ready!(flushed).map_err(|e| CloseReason::of_io(&e))?;
+                return if closed {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
+            }
+            let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
+            let count = state.waiting_bytes(&mut slices);
+            let tried = match stream.as_mut().poll_write_vectored(cx, &slices[..count]) {
+                // Flushing is what makes room, where the layer does not see to it itself.
+                Poll::Pending => {
+                    drop(state);
+                    let flushed = stream.as_mut().poll_flush(cx);
+                    ready!(flushed).map_err(|e| CloseReason::of_io(&e))?;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(CloseReason::Reset)),
+                Poll::Ready(Ok(taken)) => taken,
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(CloseReason::of_io(&e))),
+            };
+            let mut gone = [Nanos::default(); MOST_AT_ONCE];
+            let mut messages = 0;
+            state.took(tried, &mut |sent| {
                 gone[messages] = sent;
                 messages += 1;
             });

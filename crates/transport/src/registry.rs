@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 
+use crate::carrier::Carrier;
 use crate::connection::Connection;
 use crate::host::Host;
 use crate::long_poll::{LongPollConnector, LongPollServer};
@@ -14,10 +14,16 @@ use crate::null::NullConnector;
 use crate::seam::{Connector, Native, ServerHalf, ServerRequest, ServerResponse};
 use crate::sse::{SseConnector, SseServer};
 use crate::takeover::Opening;
+use crate::wire::Wire;
 use crate::ws::{WsConnector, WsServer};
 
-/// A carrier that is plain HTTP/1.1 over TCP.
-pub const H1: &str = "h1";
+/// Carriers of whatever speaks HTTP.
+const HTTP: &[&str] = &[
+    Carrier::H1.name(),
+    Carrier::H1Tls.name(),
+    Carrier::H2c.name(),
+    Carrier::H2Tls.name(),
+];
 
 /// What is known of a transport without connecting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +71,13 @@ macro_rules! registry {
         /// Every transport, in the order of reports.
         pub const ROWS: &[Row] = &[$($row),*];
 
-        /// Runs `task` with the client half of the transport called `name`; gives `task` back when there is none.
+        /// Runs `task` with the client half of the transport called `name`, for sessions over `carrier`; gives `task` back when there
+        /// is no such pair. (Which carrier a session takes is said by its [`Target`](crate::Target).)
         ///
         /// # Errors
-        /// No transport has that name.
-        pub fn with_connector<W: WithConnector>(name: &str, task: W) -> Result<W::Output, W> {
-            $(if name == $row.name { return Ok(task.with($connector)); })*
+        /// No transport has that name, or it does not run over that carrier.
+        pub fn with_connector<W: WithConnector>(name: &str, carrier: &str, task: W) -> Result<W::Output, W> {
+            $(if name == $row.name && $row.carriers.contains(&carrier) { return Ok(task.with($connector)); })*
             Err(task)
         }
 
@@ -86,22 +93,22 @@ macro_rules! registry {
             Err(request)
         }
 
-        /// Serves a connection straight on its socket, when its transport does so for such an opening; gives it back otherwise, with
+        /// Serves a connection straight on its wire, when its transport does so for such an opening; gives it back otherwise, with
         /// nothing read from it.
         ///
         /// # Errors
         /// The connection, which goes the usual way.
-        pub async fn take_over<H: Host>(
+        pub async fn take_over<H: Host, W: Wire>(
             opening: Opening,
-            stream: TcpStream,
+            wire: W,
             host: &Arc<H>,
             connection: &Connection,
-        ) -> Result<(), TcpStream> {
+        ) -> Result<(), W> {
             $($(if opening.request.uri().path() == <$server>::PATH {
                 // In a box of its own: one transport's sessions need not have room for another's.
-                return Box::pin(<$server as ServerHalf>::take_over(opening, stream, host, connection)).await;
+                return Box::pin(<$server as ServerHalf>::take_over(opening, wire, host, connection)).await;
             })?)*
-            Err(stream)
+            Err(wire)
         }
 
         /// The row whose server half has `path`; the number of rows when there is none.
@@ -120,12 +127,12 @@ macro_rules! registry {
 }
 
 registry! {
-    Row { name: "ws", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 1, orderly_close: true, native: Native::Nothing, resident_bytes: (6 << 10, 6 << 10) },
-        WsConnector, [WsServer];
-    Row { name: "sse", carriers: &[H1], in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false, native: Native::EventSource { retry: Duration::from_secs(3) }, resident_bytes: (3 << 10, 4 << 10) },
-        SseConnector, [SseServer];
-    Row { name: "long-poll", carriers: &[H1], in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true, native: Native::AskAgain { pause: Duration::from_secs(1) }, resident_bytes: (5 << 10, 18 << 10) },
-        LongPollConnector, [LongPollServer];
+    Row { name: "ws", carriers: HTTP, in_process: false, binary: Binary::Native, connections_when_sending: 1, orderly_close: true, native: Native::Nothing, resident_bytes: (6 << 10, 6 << 10) },
+        WsConnector::default(), [WsServer];
+    Row { name: "sse", carriers: HTTP, in_process: false, binary: Binary::Base64, connections_when_sending: 2, orderly_close: false, native: Native::EventSource { retry: Duration::from_secs(3) }, resident_bytes: (3 << 10, 4 << 10) },
+        SseConnector::default(), [SseServer];
+    Row { name: "long-poll", carriers: HTTP, in_process: false, binary: Binary::Native, connections_when_sending: 2, orderly_close: true, native: Native::AskAgain { pause: Duration::from_secs(1) }, resident_bytes: (5 << 10, 18 << 10) },
+        LongPollConnector::default(), [LongPollServer];
     Row { name: "null", carriers: &[crate::null::CARRIER], in_process: true, binary: Binary::Native, connections_when_sending: 0, orderly_close: true, native: Native::Nothing, resident_bytes: (0, 0) },
         NullConnector, [];
 }

@@ -11,14 +11,15 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use pushmark_measure::Nanos;
-use tokio::net::TcpStream;
 
 use crate::body::ServerBody;
+use crate::carrier::{Carriage, Negotiated};
 use crate::connection::Connection;
 use crate::error::TransportError;
 use crate::host::{Heartbeat, Host, Session};
 use crate::message::{Kind, Message};
 use crate::takeover::Opening;
+use crate::wire::Wire;
 
 /// Where a session goes, and what it may take.
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ pub struct Target {
     pub sends: bool,
     /// Deadline of the TCP connect.
     pub connect_deadline: Duration,
-    /// Deadline from connected to usable.
+    /// Deadline of the TLS handshake, and again from then to usable.
     pub open_deadline: Duration,
     /// How large messages are mostly: buffers are made for that.
     pub usual_message_bytes: usize,
@@ -43,6 +44,8 @@ pub struct Target {
     pub resume: Option<String>,
     /// What the kernel does to find out that the peer is gone.
     pub tcp: TcpOptions,
+    /// What carries the session.
+    pub carriage: Carriage,
     /// Which in-process peer a transport without sockets talks to; see [`crate::null`].
     pub in_process: Option<crate::null::Peer>,
 }
@@ -81,6 +84,8 @@ pub struct ConnectTimes {
     pub started: Nanos,
     /// TCP connected.
     pub tcp_connected: Nanos,
+    /// TLS done; in the clear, the same as `tcp_connected`.
+    pub secured: Nanos,
     /// The session can be used: headers of a 101 or a 200 have arrived.
     pub usable: Nanos,
 }
@@ -93,6 +98,8 @@ pub struct Connected<T, R> {
     pub rx: R,
     /// When the steps happened.
     pub times: ConnectTimes,
+    /// What was really agreed on with the peer.
+    pub negotiated: Negotiated,
 }
 
 /// Opens sessions: the client half of a transport.
@@ -221,17 +228,17 @@ pub trait ServerHalf: 'static {
     /// Never fails: what is wrong with a request is said in its response.
     fn respond<H: Host>(request: ServerRequest, host: &Arc<H>) -> impl Future<Output = ServerResponse<H>>;
 
-    /// Serves a whole connection from the request it opened with, straight on its socket, when the transport gains by it; else
+    /// Serves a whole connection from the request it opened with, straight on its wire, when the transport gains by it; else
     /// gives the connection back, with nothing read from it, and it goes the usual way.
     ///
     /// # Errors
     /// The connection, which this transport does not take.
-    fn take_over<H: Host>(
+    fn take_over<H: Host, W: Wire>(
         _opening: Opening,
-        stream: TcpStream,
+        wire: W,
         _host: &Arc<H>,
         _connection: &Connection,
-    ) -> impl Future<Output = Result<(), TcpStream>> {
-        std::future::ready(Err(stream))
+    ) -> impl Future<Output = Result<(), W>> {
+        std::future::ready(Err(wire))
     }
 }

@@ -14,8 +14,10 @@ use hyper::{HeaderMap, Method, Request};
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use crate::wire::Wire;
+
 /// A request's head longer than this is left to the library.
-const MOST_HEAD_BYTES: usize = 2 * 1024;
+pub(crate) const MOST_HEAD_BYTES: usize = 2 * 1024;
 /// More headers than this are too.
 const MOST_HEADERS: usize = 32;
 
@@ -27,18 +29,18 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Looks at what has come on a connection, once something has: the first request, if it is there whole, is a plain GET without
-    /// a body or anything unusual, and nothing follows it.
+    /// Looks at what has come on a connection, once something has: its first bytes, and the first request, if it is there whole, is
+    /// a plain GET without a body or anything unusual, and nothing follows it.
     ///
     /// # Errors
     /// The connection's own.
-    pub async fn look(stream: &TcpStream) -> io::Result<Option<Self>> {
+    pub(crate) async fn look(stream: &TcpStream) -> io::Result<(First, Option<Self>)> {
         poll_fn(|cx| {
             // In this function, not in the future: it would be part of every connection's memory.
             let mut bytes = [0; MOST_HEAD_BYTES + 1];
             let mut buffer = ReadBuf::new(&mut bytes);
             ready!(stream.poll_peek(cx, &mut buffer))?;
-            Poll::Ready(Ok(parse(buffer.filled())))
+            Poll::Ready(Ok((First::of(buffer.filled()), Self::parse(buffer.filled()))))
         })
         .await
     }
@@ -47,16 +49,35 @@ impl Opening {
     ///
     /// # Errors
     /// The connection's own.
-    pub fn take(&self, stream: &TcpStream) -> io::Result<()> {
-        let mut bytes = [0; MOST_HEAD_BYTES];
-        let mut left = self.head_bytes;
-        while left > 0 {
-            match stream.try_read(&mut bytes[..left.min(MOST_HEAD_BYTES)])? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => left -= n,
-            }
+    pub fn take(&self, wire: &mut impl Wire) -> io::Result<()> {
+        wire.skip(self.head_bytes)
+    }
+
+    /// The request in `bytes`, on the same terms as [`Opening::look`].
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        parse(bytes)
+    }
+}
+
+/// The first bytes of a connection, as far as they tell what it speaks.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct First {
+    bytes: [u8; 3],
+    count: usize,
+}
+
+impl First {
+    fn of(came: &[u8]) -> Self {
+        let mut first = Self::default();
+        for (to, byte) in first.bytes.iter_mut().zip(came) {
+            *to = *byte;
+            first.count += 1;
         }
-        Ok(())
+        first
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.count]
     }
 }
 

@@ -98,6 +98,11 @@ impl Stamped {
         }
     }
 
+    /// The kernel stamps what arrives from now on, as far as this kernel can.
+    pub fn stamp(&mut self) {
+        self.stamped = self.stamped || stamps::switch_on(self.stream.as_fd()).is_ok();
+    }
+
     fn written<T>(&mut self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(e)) = &written {
             // A write after the peer's orderly end breaks too, and its end is still to be read.

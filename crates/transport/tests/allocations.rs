@@ -164,6 +164,7 @@ fn receive<C: Connector>(connector: C, address: SocketAddr, kernel_stamps: bool)
         max_message_bytes: 1 << 16,
         resume: None,
         tcp: Default::default(),
+        carriage: Default::default(),
         in_process: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -211,7 +212,7 @@ fn an_event_stream_is_received_without_allocating() {
             chunk.extend_from_slice(b"\r\n");
             chunk
         };
-        let each = receive(SseConnector, serve(open, chunk), kernel_stamps);
+        let each = receive(SseConnector::default(), serve(open, chunk), kernel_stamps);
         println!("sse, kernel stamps {kernel_stamps}: {each:.4} allocations a message");
         assert!(each < MOST, "{each} allocations a message");
     }
@@ -238,7 +239,7 @@ fn a_websocket_is_received_without_allocating() {
             stream.write_all(answer.as_bytes()).unwrap();
         };
         let frame = |message: &Message| <WsServer as ServerHalf>::encode(message, None).to_vec();
-        let each = receive(WsConnector, serve(open, frame), kernel_stamps);
+        let each = receive(WsConnector::default(), serve(open, frame), kernel_stamps);
         println!("ws, kernel stamps {kernel_stamps}: {each:.4} allocations a message");
         assert!(each < MOST, "{each} allocations a message");
     }

@@ -1,9 +1,12 @@
 //! `pushmark serve`: the reference server.
 
 use std::io::Read;
+use std::path::Path;
 
+use anyhow::Context;
 use pushmark_server::{Config, Injection, Server};
 use pushmark_transport::Heartbeat;
+use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer};
 use pushmark_transport::control::{CONTROL, READY};
 use pushmark_transport::seam::TcpOptions;
 
@@ -12,12 +15,31 @@ use crate::exit::{End, Outcome};
 use crate::signals;
 use crate::terminal::Terminal;
 
+/// What secures connections, when that is asked for.
+fn acceptor(args: &ServeArgs) -> anyhow::Result<Option<Acceptor>> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let identity = match (&args.tls.tls_cert_out, &args.tls.tls_cert, &args.tls.tls_key) {
+        (Some(out), ..) => {
+            let made = Identity::make(&[args.listen.ip()], &[])?;
+            std::fs::write(out, made.certificates_pem())
+                .with_context(|| format!("cannot write {}", out.display()))?;
+            made
+        }
+        (None, Some(certificate), Some(key)) => Identity::from_pem(&read(certificate)?, &read(key)?)?,
+        _ => return Ok(None),
+    };
+    Ok(Some(Acceptor::new(&identity, &Offer::default())?))
+}
+
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
     let threads = args.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from),
         usize::from,
     );
     let config = Config {
+        tls: acceptor(args)?,
         listen: args.listen,
         control: args.control,
         share_port: args.share_port,

@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, Command as Program};
 use tokio::sync::mpsc;
 
 use super::{LEAD, TrialError};
-use crate::assignment::{Assignment, Command, Report, TroublePlan};
+use crate::assignment::{Assignment, CarriagePlan, Command, Report, TroublePlan};
 use crate::embedded::default_threads;
 use crate::preflight::{self, Needs};
 use crate::run::TrialId;
@@ -27,16 +27,29 @@ pub(super) struct Workers {
     pub(super) reports: mpsc::Receiver<(usize, Option<Report>)>,
 }
 
+/// Where a trial's connections go and come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) address: SocketAddr,
+    pub(super) needs: Needs,
+    /// The first port of each source address.
+    pub(super) first_port: u16,
+}
+
 impl Workers {
     pub(super) async fn start(
         program: &Path,
         plan: &Plan,
         id: TrialId,
-        address: SocketAddr,
-        needs: Needs,
-        first_port: u16,
+        place: Place,
         trouble: &TroublePlan,
+        carriage: &CarriagePlan,
     ) -> Result<Self, TrialError> {
+        let Place {
+            address,
+            needs,
+            first_port,
+        } = place;
         let cell = &plan.cells[id.cell_index];
         let processes = needs.processes;
         let sources = preflight::sources(needs, id.index);
@@ -61,6 +74,8 @@ impl Workers {
             let assignment = Assignment {
                 run,
                 transport: cell.variant.transport.clone(),
+                carrier: cell.variant.carrier.clone(),
+                carriage: carriage.clone(),
                 address,
                 sources: sources.clone(),
                 first_port,

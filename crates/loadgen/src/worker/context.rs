@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use pushmark_measure::{ConnectionEvent, EventKind, Histogram, Metric, Nanos, Recorder, clock};
 use pushmark_scenario::plan;
 use pushmark_transport::TransportError;
+use pushmark_transport::carrier::Negotiated;
 use pushmark_transport::seam::{Connected, Connector, Native, Target};
 use pushmark_transport::timer::Timer;
 use tokio::sync::{Notify, watch};
@@ -66,6 +67,8 @@ pub(crate) struct Context {
     pub(super) events: RefCell<Vec<ConnectionEvent>>,
     /// Attempts that have an outcome: established, failed.
     pub(super) outcomes: Cell<(u32, u32)>,
+    /// What connections have negotiated, and how many sessions have each.
+    pub(super) negotiated: RefCell<BTreeMap<String, u64>>,
     pub(super) open: Cell<u64>,
     pub(super) resolved: Notify,
 }
@@ -181,6 +184,14 @@ impl Context {
         });
     }
 
+    fn note(&self, negotiated: &Negotiated) {
+        // What needs no server negotiates nothing.
+        if self.target.in_process.is_none() {
+            let mut all = self.negotiated.borrow_mut();
+            *all.entry(negotiated.to_string()).or_default() += 1;
+        }
+    }
+
     /// Where session number `session` goes.
     fn target_of(&self, session: u32) -> Target {
         let trouble = &self.assignment.trouble;
@@ -213,6 +224,7 @@ impl Context {
             Ok(connected) => {
                 self.open.set(self.open.get() + 1);
                 self.open_changed(1);
+                self.note(&connected.negotiated);
                 let took_us = connected.times.usable.since(connected.times.started) / 1_000;
                 self.event(session, EventKind::Reconnected, format!("{took_us} us"));
                 "established".to_owned()
@@ -257,10 +269,15 @@ impl Context {
         let connected = match result {
             Ok(connected) => {
                 let times = connected.times;
+                self.note(&connected.negotiated);
                 if timed {
                     let mut recorder = self.recorder.borrow_mut();
                     recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
                     recorder.record_connect(Metric::TcpConnectTime, times.tcp_connected.since(times.started));
+                    if connected.negotiated.tls.is_some() {
+                        recorder
+                            .record_connect(Metric::TlsConnectTime, times.secured.since(times.tcp_connected));
+                    }
                 }
                 self.outcomes.set((established + 1, failed));
                 self.open.set(self.open.get() + 1);

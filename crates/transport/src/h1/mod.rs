@@ -7,9 +7,7 @@
 
 mod body;
 mod connection;
-mod kept;
 
 pub use body::{Body, BodyError};
 pub(crate) use connection::poll_read;
 pub use connection::{Exchange, Head, Progress};
-pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};

@@ -1,28 +1,33 @@
 //! Long polling, client half.
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use hyper::StatusCode;
-use pushmark_measure::{Nanos, clock};
+use pushmark_measure::Nanos;
 
+use crate::carrier::h2::Lease;
+use crate::carrier::{Dialer, Headers, Kept, MOST_PLAIN_BYTES, parsed_header, status_of, too_large};
 use crate::error::{ErrorClass, Step, TransportError};
-use crate::h1::{Headers, Kept, MOST_PLAIN_BYTES, Progress, parsed_header, status_of, too_large};
+use crate::h1::Progress;
 use crate::host::SessionId;
 use crate::http::{SESSION_HEADER, expect_status, named_session, resume_path, session_path};
 use crate::long_poll::record::{self, BadRecord, HEADER_BYTES};
 use crate::long_poll::{CURSOR_HEADER, LongPollServer, MOST_ANSWER_BYTES};
 use crate::message::Message;
-use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
-use crate::tcp;
+use crate::seam::{Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
 
 /// Room that an answer's buffer keeps for the next answer, in bytes.
 const KEPT_ROOM_BYTES: usize = 1024;
 
 /// Opens sessions that poll.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct LongPollConnector;
+#[derive(Clone, Default)]
+pub struct LongPollConnector {
+    dialer: Dialer,
+}
 
 /// The sending half: POSTs over a connection of its own. [`Tx::close`] sends DELETE over it, or over one made for the
 /// purpose when the session only receives, and waits for the answer no longer than the open deadline: a request on a
@@ -32,7 +37,10 @@ pub struct LongPollTx {
     connection: Option<Kept>,
     path: String,
     target: Target,
-    closed: bool,
+    dialer: Dialer,
+    /// The connection of the polls, where others may share it.
+    lease: Option<Lease>,
+    closed: Rc<Cell<bool>>,
 }
 
 /// The receiving half. The next poll is sent before the messages of the last answer are delivered, and waits here, not
@@ -48,6 +56,8 @@ pub struct LongPollRx {
     body: Vec<u8>,
     received: Received,
     max_message_bytes: usize,
+    /// The sending half has closed the session: a poll that the server sees after that finds none.
+    closed: Rc<Cell<bool>>,
     end: Option<Result<(), TransportError>>,
 }
 
@@ -56,10 +66,7 @@ impl Connector for LongPollConnector {
     type Rx = LongPollRx;
 
     async fn connect(&self, target: &Target) -> Result<Connected<LongPollTx, LongPollRx>, TransportError> {
-        let started = clock::now();
-        let stream = tcp::connect(target).await?;
-        let tcp_connected = clock::now();
-        let mut connection = Kept::receiving(stream, target);
+        let mut dialed = self.dialer.requests(target).await?;
         let take = |headers: Headers<'_, '_>| {
             (
                 cursor_of(headers),
@@ -68,7 +75,7 @@ impl Connector for LongPollConnector {
         };
         let opening = resume_path(LongPollServer::PATH, target.resume.as_deref())?;
         let request = ("GET", opening.as_str(), "", &b""[..]);
-        let exchange = connection.exchange(Step::Open, request, MOST_PLAIN_BYTES, take);
+        let exchange = dialed.made.exchange(Step::Open, request, MOST_PLAIN_BYTES, take);
         let (head, _) = tokio::time::timeout(target.open_deadline, exchange)
             .await
             .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
@@ -77,6 +84,9 @@ impl Connector for LongPollConnector {
         let cursor = cursor.ok_or_else(|| no_cursor(Step::Open))?;
         let session = session_path(LongPollServer::PATH, named_session(session)?);
         let path = format!("{session}&cursor=");
+        let (connection, dialed) = dialed.apart();
+        let lease = connection.lease();
+        let closed = Rc::new(Cell::new(false));
         let mut rx = LongPollRx {
             connection,
             prefix_bytes: path.len(),
@@ -85,26 +95,34 @@ impl Connector for LongPollConnector {
             body: Vec::new(),
             received: Received::default(),
             max_message_bytes: target.max_message_bytes,
+            closed: closed.clone(),
             end: None,
         };
         // In flight before anybody waits for it.
         poll_fn(|cx| Poll::Ready(rx.poll_at(Step::Open, cursor, cx))).await?;
+        if lease.is_some() {
+            // The task of a connection that others share writes it.
+            tokio::task::yield_now().await;
+        }
         let up = match target.sends {
-            true => Some(Kept::over(tcp::connect(target).await?, target)),
+            true => Some(self.dialer.beside(lease.as_ref(), target).await?),
             false => None,
         };
-        let times = ConnectTimes {
-            started,
-            tcp_connected,
-            usable: clock::now(),
-        };
+        let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);
         let tx = LongPollTx {
             connection: up,
             path: session,
             target: target.clone(),
-            closed: false,
+            dialer: self.dialer.clone(),
+            lease,
+            closed,
         };
-        Ok(Connected { tx, rx, times })
+        Ok(Connected {
+            tx,
+            rx,
+            times,
+            negotiated,
+        })
     }
 }
 
@@ -121,14 +139,14 @@ impl Tx for LongPollTx {
     async fn send(&mut self, message: Message) -> Result<(), TransportError> {
         let closed = |words| Err(TransportError::new(Step::Send, ErrorClass::Closed, words));
         match &mut self.connection {
-            _ if self.closed => closed("the session is closed"),
+            _ if self.closed.get() => closed("the session is closed"),
             Some(connection) => connection.post(&self.path, message).await,
             None => closed("the session was opened to receive only"),
         }
     }
 
     async fn close(&mut self) -> Result<(), TransportError> {
-        if std::mem::replace(&mut self.closed, true) {
+        if self.closed.replace(true) {
             let words = "the session is closed";
             return Err(TransportError::new(Step::Close, ErrorClass::Closed, words));
         }
@@ -143,7 +161,7 @@ impl LongPollTx {
     async fn delete(&mut self) -> Result<(), TransportError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Kept::over(tcp::connect(&self.target).await?, &self.target),
+            None => self.dialer.beside(self.lease.as_ref(), &self.target).await?,
         };
         let request = ("DELETE", self.path.as_str(), "", &b""[..]);
         let (head, _) = connection
@@ -177,7 +195,7 @@ impl LongPollRx {
         }
         self.path.truncate(self.prefix_bytes);
         let _ = write!(self.path, "{cursor}");
-        self.connection.queue("GET", &self.path, "", &[]);
+        self.connection.queue(step, ("GET", &self.path, "", &[]))?;
         match self.connection.exchange.poll_flush(step, cx) {
             Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
@@ -234,6 +252,7 @@ impl LongPollRx {
             self.received = received;
             match status_of(STEP, head.status)? {
                 StatusCode::GONE => return Poll::Ready(Ok(None)),
+                StatusCode::NOT_FOUND if self.closed.get() => return Poll::Ready(Ok(None)),
                 StatusCode::NO_CONTENT => {}
                 status => expect_status(STEP, status, StatusCode::OK)?,
             }

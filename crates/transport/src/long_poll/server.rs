@@ -163,6 +163,11 @@ async fn poll<H: Host>(asked: Asked, connection: &Connection, host: &Arc<H>) -> 
                 CloseReason::Server
             };
             presence::end(&session, &**host, reason);
+            if overflowed && connection.is_stream() {
+                // What was dropped is not told in good order: as where the connection is the session's own, it breaks.
+                connection.kill(reason);
+                std::future::pending::<()>().await;
+            }
             refusal(StatusCode::GONE, "the session has ended")
         }
         Found::Superseded => refusal(StatusCode::CONFLICT, "a newer poll of this session took over"),

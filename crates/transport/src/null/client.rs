@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use pushmark_measure::clock;
 
+use crate::carrier::Negotiated;
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::message::Message;
 use crate::null::peer::{self, Peer, Queue};
@@ -33,12 +34,15 @@ impl Connector for NullConnector {
         let times = ConnectTimes {
             started: now,
             tcp_connected: now,
+            secured: now,
             usable: now,
         };
         Ok(Connected {
             tx: NullTx(peer, queue.clone()),
             rx: NullRx(queue),
             times,
+            // Nothing is negotiated where nothing is sent.
+            negotiated: Negotiated::PLAIN,
         })
     }
 }

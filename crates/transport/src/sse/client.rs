@@ -7,18 +7,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::StatusCode;
-use pushmark_measure::{Nanos, clock};
+use pushmark_measure::Nanos;
 
+use crate::carrier::{Dialer, Headers, Kept, header, parsed_header, status_of, too_large};
 use crate::error::{ErrorClass, Step, TransportError};
-use crate::h1::{Kept, Progress, header, parsed_header, status_of, too_large};
+use crate::h1::Progress;
 use crate::host::SessionId;
 use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
 use crate::message::{Kind, Message};
-use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
+use crate::seam::{Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
 use crate::sse::parser::{Event, EventSink, Parser};
 use crate::sse::writer::{self, BINARY_TYPE, TEXT_TYPE};
 use crate::sse::{LAST_EVENT_ID, SseServer};
-use crate::tcp;
 
 const EVENT_STREAM: &str = "text/event-stream";
 /// The content coding of a body that is as it is (RFC 9110, section 8.4.1 and 12.5.3).
@@ -29,10 +29,12 @@ const REQUEST_HEADERS: &str =
 const LEAST_LINE_BYTES: usize = 64 * 1024;
 
 /// Opens sessions whose messages come as server-sent events.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SseConnector;
+#[derive(Clone, Default)]
+pub struct SseConnector {
+    dialer: Dialer,
+}
 
-/// The sending half: POSTs over a connection of its own.
+/// The sending half: POSTs over a connection of its own, or beside the stream where one connection can carry both.
 pub struct SseTx {
     /// `None` when the session only receives.
     up: Option<(Kept, String)>,
@@ -82,26 +84,26 @@ impl Connector for SseConnector {
     type Rx = SseRx;
 
     async fn connect(&self, target: &Target) -> Result<Connected<SseTx, SseRx>, TransportError> {
-        let started = clock::now();
-        let stream = tcp::connect(target).await?;
-        let tcp_connected = clock::now();
-        let opened = tokio::time::timeout(
-            target.open_deadline,
-            open(Kept::receiving(stream, target), target),
-        )
-        .await;
-        let (stream, session) =
+        let mut dialed = self.dialer.requests(target).await?;
+        let opened = tokio::time::timeout(target.open_deadline, open(&mut dialed.made, target)).await;
+        let (parser, session) =
             opened.map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         let up = if target.sends {
             let path = session_path(SseServer::PATH, named_session(session)?);
-            Some((Kept::over(tcp::connect(target).await?, target), path))
+            Some((
+                self.dialer.beside(dialed.made.lease().as_ref(), target).await?,
+                path,
+            ))
         } else {
             None
         };
-        let times = ConnectTimes {
-            started,
-            tcp_connected,
-            usable: clock::now(),
+        let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);
+        let stream = Stream {
+            connection: dialed.made,
+            parser,
+            decoded: Vec::new(),
+            max_message_bytes: target.max_message_bytes,
+            retry: None,
         };
         let down = Rc::new(RefCell::new(Down {
             state: State::Open(Box::new(stream)),
@@ -115,6 +117,7 @@ impl Connector for SseConnector {
             },
             rx: SseRx(down),
             times,
+            negotiated,
         })
     }
 }
@@ -126,7 +129,7 @@ struct Taken {
     session: Option<SessionId>,
 }
 
-async fn open(mut connection: Kept, target: &Target) -> Result<(Stream, Option<SessionId>), TransportError> {
+async fn open(connection: &mut Kept, target: &Target) -> Result<(Parser, Option<SessionId>), TransportError> {
     let last_event_id = target.resume.as_deref().unwrap_or_default();
     if last_event_id.bytes().any(|b| b.is_ascii_control()) {
         let words = "a last event id with a control character cannot stand in a header";
@@ -137,7 +140,7 @@ async fn open(mut connection: Kept, target: &Target) -> Result<(Stream, Option<S
         id => format!("{REQUEST_HEADERS}{LAST_EVENT_ID}: {id}\r\n"),
     };
     let request = ("GET", SseServer::PATH, headers.as_str(), &b""[..]);
-    let take = |headers: crate::h1::Headers<'_, '_>| Taken {
+    let take = |headers: Headers<'_, '_>| Taken {
         media_type: header(headers, "content-type").unwrap_or_default().to_vec(),
         coding: header(headers, "content-encoding").map(<[u8]>::to_vec),
         session: parsed_header(headers, SESSION_HEADER),
@@ -162,17 +165,11 @@ async fn open(mut connection: Kept, target: &Target) -> Result<(Stream, Option<S
         let words = format!("the content coding is {coding:?}, which was not asked for");
         return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
     }
-    let stream = Stream {
-        connection,
-        parser: Parser::resuming(
-            writer::encoded_bytes(target.max_message_bytes).max(LEAST_LINE_BYTES),
-            last_event_id,
-        ),
-        decoded: Vec::new(),
-        max_message_bytes: target.max_message_bytes,
-        retry: None,
-    };
-    Ok((stream, session))
+    let parser = Parser::resuming(
+        writer::encoded_bytes(target.max_message_bytes).max(LEAST_LINE_BYTES),
+        last_event_id,
+    );
+    Ok((parser, session))
 }
 
 /// Whether a content type's essence is that of an event stream (WHATWG HTML, section 9.2.3).

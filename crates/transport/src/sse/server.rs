@@ -1,7 +1,6 @@
 //! Server-sent events, server half.
 
 use std::future::poll_fn;
-use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,7 +8,6 @@ use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{HeaderMap, Method, StatusCode};
 use pushmark_measure::Nanos;
-use tokio::net::TcpStream;
 
 use crate::body::{OutboxStream, ServerBody};
 use crate::connection::Connection;
@@ -19,7 +17,7 @@ use crate::message::Message;
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse, TcpOptions};
 use crate::sse::{LAST_EVENT_ID, chunk, writer};
 use crate::takeover::Opening;
-use crate::tcp;
+use crate::wire::{Wire, poll_drain};
 
 /// Serves event streams and the messages that come up beside them.
 pub struct SseServer;
@@ -41,35 +39,34 @@ impl ServerHalf for SseServer {
         }
     }
 
-    async fn take_over<H: Host>(
+    async fn take_over<H: Host, W: Wire>(
         opening: Opening,
-        stream: TcpStream,
+        mut wire: W,
         host: &Arc<H>,
         connection: &Connection,
-    ) -> Result<(), TcpStream> {
+    ) -> Result<(), W> {
         if let Some(heartbeat) = host.heartbeat() {
             let options = TcpOptions {
                 user_timeout: Some(heartbeat.timeout),
                 ..TcpOptions::default()
             };
-            // A socket that is no more fails at the next step as well.
-            let _ = tcp::set_options(&stream, &options);
+            wire.set_options(&options);
         }
         // A request that asks for more than a stream goes the usual way, which says what it gets.
         if opening.request.uri().query().is_some() || opening.request.headers().contains_key(UPGRADE) {
-            return Err(stream);
+            return Err(wire);
         }
         let Ok(resume) = resume_point(opening.request.headers()) else {
-            return Err(stream);
+            return Err(wire);
         };
         let Some(session) = host.open::<Self>(connection, resume) else {
-            return Err(stream);
+            return Err(wire);
         };
-        let taken = opening.take(&stream);
+        let taken = opening.take(&mut wire);
         // Its headers would stay for as long as the session.
         drop(opening);
         let reason = match taken {
-            Ok(()) => serve(stream, &session, &**host).await,
+            Ok(()) => serve(wire, &session, &**host).await,
             Err(e) => CloseReason::of_io(&e),
         };
         host.closed(&session, reason);
@@ -133,10 +130,9 @@ fn ask_to_wait<H: Host>(session: &Session, host: &H) {
     }
 }
 
-/// Serves a stream straight on its socket. Messages are written by whoever pushes them; this task writes what the socket did
-/// not take at once, and notices the client's end.
-async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> CloseReason {
-    let stream = Arc::new(stream);
+/// Serves a stream straight on its wire. Where that is a socket, messages are written by whoever pushes them; this task writes
+/// what was not taken at once, and notices the client's end.
+async fn serve<H: Host, W: Wire>(mut wire: W, session: &Arc<Session>, host: &H) -> CloseReason {
     ask_to_wait(session, host);
     // The connection ends with the stream: there is nobody to read a further request from it.
     let head = format!(
@@ -144,23 +140,24 @@ async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> 
          connection: close\r\ntransfer-encoding: chunked\r\n\r\n",
         session.id
     );
-    session.outbox.write_to(stream.clone(), head.as_bytes());
+    wire.begin(&session.outbox, head.as_bytes());
+    // It would stay for as long as the session.
+    drop(head);
     let mut ending = false;
     let served = poll_fn(|cx| {
-        if let Poll::Ready(reason) = poll_client(&stream, ending, cx) {
+        if let Poll::Ready(reason) = poll_client(&mut wire, ending, cx) {
             return Poll::Ready(session.outbox.failure().unwrap_or(reason));
         }
         loop {
-            match session
-                .outbox
-                .poll_write_out(cx, |sent| host.written(session, sent))
-            {
+            match wire.poll_write_out(&session.outbox, cx, |sent| host.written(session, sent)) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(reason)) => return Poll::Ready(reason),
                 Poll::Ready(Ok(())) if session.outbox.has_overflowed() => {
                     return Poll::Ready(CloseReason::SlowReader);
                 }
-                Poll::Ready(Ok(())) if ending => return Poll::Ready(CloseReason::Server),
+                Poll::Ready(Ok(())) if ending => {
+                    return wire.poll_end(cx).map(|()| CloseReason::Server);
+                }
                 Poll::Ready(Ok(())) => {
                     ending = true;
                     session.outbox.push_control(chunk::LAST);
@@ -175,20 +172,10 @@ async fn serve<H: Host>(stream: TcpStream, session: &Arc<Session>, host: &H) -> 
 }
 
 /// Ready when the client has gone. What it sends on a stream that only goes down is read and means nothing.
-fn poll_client(stream: &TcpStream, ending: bool, cx: &mut Context<'_>) -> Poll<CloseReason> {
-    let mut nothing = [0; 512];
-    loop {
-        match stream.poll_read_ready(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(e)) => return Poll::Ready(CloseReason::of_io(&e)),
-            Poll::Ready(Ok(())) => {}
-        }
-        match stream.try_read(&mut nothing) {
-            Ok(0) if ending => return Poll::Ready(CloseReason::Server),
-            Ok(0) => return Poll::Ready(CloseReason::EndedEarly),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Poll::Ready(CloseReason::of_io(&e)),
-        }
-    }
+fn poll_client(wire: &mut impl Wire, ending: bool, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    poll_drain(wire, cx).map(|ended| match ended {
+        Ok(()) if ending => CloseReason::Server,
+        Ok(()) => CloseReason::EndedEarly,
+        Err(e) => CloseReason::of_io(&e),
+    })
 }

@@ -7,25 +7,27 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use pushmark_measure::{Nanos, clock};
+use pushmark_measure::Nanos;
 use tokio::time::Sleep;
 
+use crate::carrier::{self, Channel, Dialer};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::host::is_valid;
 use crate::http::resume_path;
 use crate::message::Message;
-use crate::seam::{ConnectTimes, Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
-use crate::tcp::{self, Stamped};
+use crate::seam::{Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
 use crate::ws::frames::{Frames, Read};
 use crate::ws::{WsServer, handshake};
 
 /// Opens WebSocket sessions.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WsConnector;
+#[derive(Clone, Default)]
+pub struct WsConnector {
+    dialer: Dialer,
+}
 
 /// What both halves share. They live on one thread and never hold the borrow over a wait.
 struct Both {
-    frames: RefCell<Frames<Stamped>>,
+    frames: RefCell<Frames<carrier::Stream>>,
     /// The sending half waits for the socket, which wakes one waiter alone.
     writing: Cell<bool>,
 }
@@ -71,22 +73,26 @@ impl Connector for WsConnector {
     type Rx = WsRx;
 
     async fn connect(&self, target: &Target) -> Result<Connected<WsTx, WsRx>, TransportError> {
-        let started = clock::now();
-        let stream = tcp::connect(target).await?;
-        let tcp_connected = clock::now();
         let path = resume_path(WsServer::PATH, target.resume.as_deref())?;
-        let host = target.address.to_string();
-        let opening = handshake::open(Stamped::new(stream, target.kernel_stamps), &host, &path);
-        let (stream, early) = tokio::time::timeout(target.open_deadline, opening)
-            .await
-            .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
-        let times = ConnectTimes {
-            started,
-            tcp_connected,
-            usable: clock::now(),
+        let dialed = self
+            .dialer
+            .channel(target, &path, ("websocket", "sec-websocket-version: 13\r\n"))
+            .await?;
+        let frames = |stream, early: &[u8]| Frames::over(stream, early, target.max_message_bytes);
+        let dialed = match dialed.apart() {
+            (Channel::Open(stream), rest) => rest.map(|()| frames(stream, &[])),
+            (Channel::Fresh(stream), rest) => {
+                let host = target.address.to_string();
+                let opening = handshake::open(stream, &host, &path);
+                let (stream, early) = tokio::time::timeout(target.open_deadline, opening)
+                    .await
+                    .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
+                rest.map(|()| frames(stream, &early))
+            }
         };
+        let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);
         let shared = Rc::new(Both {
-            frames: RefCell::new(Frames::over(stream, &early, target.max_message_bytes)),
+            frames: RefCell::new(dialed.made),
             writing: Cell::new(false),
         });
         Ok(Connected {
@@ -98,6 +104,7 @@ impl Connector for WsConnector {
                 begun: false,
             },
             times,
+            negotiated,
         })
     }
 }

@@ -8,8 +8,9 @@ use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::carrier::{Headers, header, status_of};
 use crate::error::{ErrorClass, Step, TransportError};
-use crate::h1::{Exchange, Headers, header, status_of};
+use crate::h1::Exchange;
 use crate::process;
 use crate::tcp::Notes;
 

@@ -3,10 +3,11 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
+use hyper::ext::Protocol;
 use hyper::header::{
     CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
@@ -25,6 +26,7 @@ use crate::http::{refusal, resume_point, status};
 use crate::message::{Kind, Message};
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
 use crate::takeover::Opening;
+use crate::wire::{self, Layered, Wire};
 use crate::ws::socket::Socket;
 use crate::ws::{SERVER_READ_BYTES, config, frame};
 
@@ -51,31 +53,31 @@ impl ServerHalf for WsServer {
         }
     }
 
-    async fn take_over<H: Host>(
+    async fn take_over<H: Host, W: Wire>(
         opening: Opening,
-        stream: TcpStream,
+        mut wire: W,
         host: &Arc<H>,
         connection: &Connection,
-    ) -> Result<(), TcpStream> {
+    ) -> Result<(), W> {
         let Ok(key) = check(&Method::GET, opening.request.headers()) else {
-            return Err(stream);
+            return Err(wire);
         };
         let Ok(resume) = resume_point(opening.request.uri()) else {
-            return Err(stream);
+            return Err(wire);
         };
         let Some(session) = host.open::<Self>(connection, resume) else {
-            return Err(stream);
+            return Err(wire);
         };
         let accept = derive_accept_key(key.as_bytes());
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-accept: {accept}\r\n\r\n"
         );
-        let taken = opening.take(&stream);
+        let taken = opening.take(&mut wire);
         // Its headers would stay for as long as the session.
         drop(opening);
         let reason = match taken {
-            Ok(()) => serve(stream, Bytes::new(), head.as_bytes(), &session, &**host).await,
+            Ok(()) => serve(wire, head.as_bytes(), &session, &**host).await,
             Err(e) => CloseReason::of_io(&e),
         };
         host.closed(&session, reason);
@@ -83,8 +85,14 @@ impl ServerHalf for WsServer {
     }
 
     async fn respond<H: Host>(mut request: ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
-        let accept = match check(request.method(), request.headers()) {
-            Ok(key) => derive_accept_key(key.as_bytes()),
+        let tunneled = asks_for_tunnel(&request);
+        let checked = if tunneled {
+            check_version(request.headers()).map(|()| None)
+        } else {
+            check(request.method(), request.headers()).map(Some)
+        };
+        let accept = match checked {
+            Ok(key) => key.map(|key| derive_accept_key(key.as_bytes())),
             Err((code, words)) => {
                 let mut response = refusal(code, words);
                 response
@@ -103,24 +111,48 @@ impl ServerHalf for WsServer {
                 "the server takes no more sessions",
             );
         };
-        let Ok(accept) = HeaderValue::try_from(accept) else {
+        let Ok(accept) = accept.map(HeaderValue::try_from).transpose() else {
             return status(StatusCode::INTERNAL_SERVER_ERROR);
         };
         let upgrade = hyper::upgrade::on(&mut request);
         let host = host.clone();
         tokio::task::spawn_local(async move {
             let reason = match upgrade.await.map(|u| u.downcast::<TokioIo<TcpStream>>()) {
-                Ok(Ok(parts)) => serve(parts.io.into_inner(), parts.read_buf, b"", &session, &*host).await,
-                _ => CloseReason::EndedEarly,
+                Ok(Ok(parts)) => {
+                    let socket = wire::Socket::new(parts.io.into_inner(), parts.read_buf);
+                    serve(socket, b"", &session, &*host).await
+                }
+                // Something lies over the socket, or it is a part of a connection.
+                Ok(Err(upgraded)) => {
+                    let layered = Layered::new(TokioIo::new(upgraded), Bytes::new());
+                    Box::pin(serve(layered, b"", &session, &*host)).await
+                }
+                Err(_) => session.connection.reason().unwrap_or(CloseReason::EndedEarly),
             };
             host.closed(&session, reason);
         });
+        let Some(accept) = accept else {
+            return status(StatusCode::OK);
+        };
         let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         response
+    }
+}
+
+/// Whether a request opens a tunnel for this protocol (RFC 8441, section 5).
+fn asks_for_tunnel(request: &ServerRequest) -> bool {
+    let protocol = request.extensions().get::<Protocol>();
+    request.method() == Method::CONNECT && protocol.is_some_and(|p| p.as_str() == "websocket")
+}
+
+fn check_version(headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+    match headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|v| v == "13") {
+        true => Ok(()),
+        false => Err((StatusCode::UPGRADE_REQUIRED, "the version must be 13")),
     }
 }
 
@@ -142,35 +174,24 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, (StatusCod
             "this path speaks WebSocket: send Upgrade: websocket",
         ));
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
-        return Err((StatusCode::UPGRADE_REQUIRED, "the version must be 13"));
-    }
+    check_version(headers)?;
     headers
         .get(SEC_WEBSOCKET_KEY)
         .cloned()
         .ok_or((StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"))
 }
 
-/// Serves a session whose handshake is done, but for `head`. Messages are written to the socket by whoever pushes them; this task reads, and
-/// writes what the socket did not take at once.
-async fn serve<H: Host>(
-    stream: TcpStream,
-    early: Bytes,
-    head: &[u8],
-    session: &Arc<Session>,
-    host: &H,
-) -> CloseReason {
-    let stream = Arc::new(stream);
+/// Serves a session whose handshake is done, but for `head`. Where the wire is a socket, messages are written by whoever pushes
+/// them; this task reads, and writes what was not taken at once.
+async fn serve<H: Host, W: Wire>(mut wire: W, head: &[u8], session: &Arc<Session>, host: &H) -> CloseReason {
+    wire.begin(&session.outbox, head);
     let socket = Socket {
-        stream: stream.clone(),
+        wire,
         session: session.clone(),
-        // An empty remainder would keep the handshake's whole buffer.
-        early: if early.is_empty() { Bytes::new() } else { early },
         noted: host.heartbeat().is_some(),
     };
     let config = config(host.max_message_bytes(), SERVER_READ_BYTES);
     let mut socket = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config)).await;
-    session.outbox.write_to(stream, head);
     let mut served = Served { closing: false };
     tokio::select! {
         reason = poll_fn(|cx| served.poll(Pin::new(&mut socket), session, host, cx)) => reason,
@@ -184,9 +205,26 @@ struct Served {
 }
 
 impl Served {
-    fn poll<H: Host>(
+    fn poll<H: Host, W: Wire>(
         &mut self,
-        mut socket: Pin<&mut WebSocketStream<Socket>>,
+        mut socket: Pin<&mut WebSocketStream<Socket<W>>>,
+        session: &Arc<Session>,
+        host: &H,
+        cx: &mut Context<'_>,
+    ) -> Poll<CloseReason> {
+        let reason = ready!(self.poll_session(socket.as_mut(), session, host, cx));
+        if matches!(reason, CloseReason::Client | CloseReason::Server) {
+            // Our answer to the peer's close frame may still wait: it goes, and the end after it, as far as the wire takes them.
+            let wire = &mut socket.get_mut().get_mut().wire;
+            let _ = wire.poll_write_out(&session.outbox, cx, |sent| host.written(session, sent));
+            let _ = wire.poll_end(cx);
+        }
+        Poll::Ready(reason)
+    }
+
+    fn poll_session<H: Host, W: Wire>(
+        &mut self,
+        mut socket: Pin<&mut WebSocketStream<Socket<W>>>,
         session: &Arc<Session>,
         host: &H,
         cx: &mut Context<'_>,
@@ -205,10 +243,8 @@ impl Served {
             host.received(session, Message { kind, payload });
         }
         loop {
-            match session
-                .outbox
-                .poll_write_out(cx, |sent| host.written(session, sent))
-            {
+            let wire = &mut socket.as_mut().get_mut().get_mut().wire;
+            match wire.poll_write_out(&session.outbox, cx, |sent| host.written(session, sent)) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(reason)) => return Poll::Ready(reason),
                 Poll::Ready(Ok(())) if session.outbox.has_overflowed() => {

@@ -1,4 +1,4 @@
-//! A server's socket as the WebSocket library sees it: it reads from the connection, and what it writes (answers to pings,
+//! A server's wire as the WebSocket library sees it: it reads from the connection, and what it writes (answers to pings,
 //! close frames) goes through the session's outbox, so that it cannot cut into a message.
 
 use std::io;
@@ -6,51 +6,34 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::host::Session;
+use crate::wire::Wire;
 
-pub(super) struct Socket {
-    pub(super) stream: Arc<TcpStream>,
+pub(super) struct Socket<W> {
+    pub(super) wire: W,
     pub(super) session: Arc<Session>,
-    /// What came right behind the handshake.
-    pub(super) early: Bytes,
     /// Reads are noted in the session.
     pub(super) noted: bool,
 }
 
-impl AsyncRead for Socket {
+impl<W: Wire> AsyncRead for Socket<W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.early.is_empty() {
-            let take = self.early.len().min(buf.remaining());
-            buf.put_slice(&self.early[..take]);
-            self.early.advance(take);
-            return Poll::Ready(Ok(()));
+        let before = buf.filled().len();
+        ready!(self.wire.poll_read(cx, buf))?;
+        if self.noted && buf.filled().len() > before {
+            self.session.hear();
         }
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buf.initialize_unfilled()) {
-                Ok(n) => {
-                    buf.advance(n);
-                    if self.noted && n > 0 {
-                        self.session.hear();
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
-            }
-        }
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Socket {
+impl<W: Wire> AsyncWrite for Socket<W> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, frame: &[u8]) -> Poll<io::Result<usize>> {
         // The library writes whole control frames, and nothing else on this side.
         self.session.outbox.push_control(frame);

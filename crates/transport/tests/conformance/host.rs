@@ -3,16 +3,21 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pushmark_measure::{Nanos, clock};
+use pushmark_transport::carrier::arrival::{self, Arrived};
+use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer};
+use pushmark_transport::carrier::tls::{self, Trust};
+use pushmark_transport::carrier::{Carriage, Carrier, Http};
 use pushmark_transport::http::refusal;
 use pushmark_transport::outbox::Pushed;
 use pushmark_transport::takeover::Opening;
+use pushmark_transport::wire::Wire;
 use pushmark_transport::{
     CloseReason, Connection, Heartbeat, Host, Message, Outbox, Outgoing, ServerHalf, Session, SessionId,
     WhenFull, registry,
@@ -271,34 +276,99 @@ pub(crate) async fn serve(host: Arc<TestHost>) -> SocketAddr {
 
 async fn connection(stream: TcpStream, connection: Connection, host: Arc<TestHost>) {
     stream.set_nodelay(true).unwrap();
-    let stream = match Opening::look(&stream).await {
-        Ok(Some(opening)) if host.config.take_over => {
-            match registry::take_over(opening, stream, &host, &connection).await {
-                Ok(()) => return,
-                Err(stream) => stream,
+    let tls = acceptor();
+    match arrival::look(stream, Some(&tls), Duration::from_secs(20)).await {
+        Ok(Arrived::Plain(socket, http, opening)) => {
+            if let Some(socket) = take_over(socket, opening, &host, &connection).await {
+                let stream = socket.into_stream().unwrap();
+                serve_http(TokioIo::new(stream), http, connection, host).await;
             }
         }
-        Ok(_) => stream,
-        Err(_) => return,
-    };
+        Ok(Arrived::Secured(wire, http, opening)) => {
+            if let Some(wire) = take_over(wire, opening, &host, &connection).await {
+                serve_http(TokioIo::new(wire), http, connection, host).await;
+            }
+        }
+        Err(_) => {}
+    }
+}
+
+async fn take_over<W: Wire>(
+    wire: W,
+    opening: Option<Opening>,
+    host: &Arc<TestHost>,
+    connection: &Connection,
+) -> Option<W> {
+    match opening {
+        Some(opening) if host.config.take_over => {
+            registry::take_over(opening, wire, host, connection).await.err()
+        }
+        _ => Some(wire),
+    }
+}
+
+async fn serve_http<I>(io: I, http: Http, connection: Connection, host: Arc<TestHost>)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
     let service = service_fn(|mut request| {
-        let (host, connection) = (host.clone(), connection.clone());
+        let connection = match http {
+            Http::Http1_1 => connection.clone(),
+            Http::Http2 => connection.stream(),
+        };
+        let host = host.clone();
         async move {
+            if http == Http::Http2 {
+                arrival::serving(&connection);
+            }
             request.extensions_mut().insert(connection);
             let response = registry::respond(request, &host).await;
             Ok::<_, Infallible>(response.unwrap_or_else(|_| refusal(hyper::StatusCode::NOT_FOUND, "")))
         }
     });
-    let served = http1::Builder::new()
-        .max_buf_size(64 * 1024)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    tokio::pin!(served);
+    match http {
+        Http::Http1_1 => {
+            let mut builder = http1::Builder::new();
+            builder.max_buf_size(64 * 1024);
+            let served = builder.serve_connection(io, service).with_upgrades();
+            to_its_end(served, &connection).await;
+        }
+        Http::Http2 => to_its_end(arrival::http2().serve_connection(io, service), &connection).await,
+    }
+}
+
+async fn to_its_end(served: impl Future<Output = hyper::Result<()>>, connection: &Connection) {
+    let mut served = std::pin::pin!(served);
     tokio::select! {
         // Said while the connection's sessions are still there to hear it.
         ended = served.as_mut() => if let Err(e) = ended {
             connection.note(CloseReason::of_http(&e));
         },
         _ = connection.killed() => {}
+    }
+}
+
+/// The certificate of all test hosts, and who trusts it.
+fn identity() -> &'static Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| Identity::make(&[], &[]).unwrap())
+}
+
+fn acceptor() -> Acceptor {
+    static ACCEPTOR: OnceLock<Acceptor> = OnceLock::new();
+    ACCEPTOR
+        .get_or_init(|| Acceptor::new(identity(), &Offer::default()).unwrap())
+        .clone()
+}
+
+/// How a client gets to a test host over `carrier`.
+pub(crate) fn carriage(carrier: Carrier) -> Carriage {
+    let settings = tls::Settings::trusting(Trust::Roots(identity().chain.clone()));
+    Carriage {
+        carrier,
+        tls: carrier
+            .is_secured()
+            .then(|| Arc::new(tls::Client::new(settings).unwrap())),
+        ..Carriage::default()
     }
 }

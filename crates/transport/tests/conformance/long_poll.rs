@@ -7,9 +7,10 @@ use bytes::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL};
 use hyper::{HeaderMap, Method};
 use pushmark_transport::ErrorClass::{self, EndedEarly, Protocol, Status, TooLarge};
-use pushmark_transport::h1::Kept;
+use pushmark_transport::carrier::{Kept, Stream};
 use pushmark_transport::http::SESSION_HEADER;
 use pushmark_transport::long_poll::{CURSOR_HEADER, LongPollConnector, MOST_ANSWER_BYTES, record};
+use pushmark_transport::tcp::Stamped;
 use pushmark_transport::ws::WsConnector;
 use pushmark_transport::{CloseReason, Connector, Kind, Message, Step, Target, Tx};
 
@@ -30,7 +31,7 @@ type Answer = (u16, HeaderMap, Bytes);
 impl Raw {
     async fn connect(target: &Target) -> Self {
         let stream = pushmark_transport::tcp::connect(target).await.unwrap();
-        Self(Kept::over(stream, target))
+        Self(Kept::over(Stream::Plain(Stamped::new(stream, false)), target))
     }
 
     async fn ask(&mut self, method: Method, uri: &str) -> Answer {
@@ -170,7 +171,7 @@ fn a_client_that_is_told_nothing_asks_again() {
         };
         let host = TestHost::new(config);
         let target = target(crate::host::serve(host.clone()).await);
-        let mut session = LongPollConnector.connect(&target).await.unwrap();
+        let mut session = LongPollConnector::default().connect(&target).await.unwrap();
         let publish = async {
             for number in 0..20 {
                 tokio::time::sleep(Duration::from_millis(number as u64)).await;
@@ -205,7 +206,7 @@ fn the_newer_poll_wins() {
 fn requests_for_what_is_not_there() {
     run_alone(|| async {
         let (host, target, mut raw) = open(Config::default()).await;
-        let other = WsConnector.connect(&target).await.unwrap();
+        let other = WsConnector::default().connect(&target).await.unwrap();
         let other_id = host.records(|r| r.session.id)[1];
         for (method, uri, wanted) in [
             (Method::GET, "/long-poll?session=999&cursor=0".to_owned(), 404),
@@ -374,7 +375,11 @@ fn a_wrong_opening_has_a_class() {
             "pushmark-session: 1\r\npushmark-cursor: é\r\n",
         ] {
             let address = script::serve(vec![(answer("200 OK", headers, b""), Then::Stay)]).await;
-            let error = LongPollConnector.connect(&target(address)).await.err().unwrap();
+            let error = LongPollConnector::default()
+                .connect(&target(address))
+                .await
+                .err()
+                .unwrap();
             assert_eq!(
                 (error.step, error.class),
                 (Step::Open, Protocol),
@@ -444,7 +449,7 @@ fn a_wrong_answer_has_a_class() {
             let mut target = target(script::serve(scripts).await);
             target.sends = false;
             target.max_message_bytes = 1_000;
-            let mut session = LongPollConnector.connect(&target).await.unwrap();
+            let mut session = LongPollConnector::default().connect(&target).await.unwrap();
             let (messages, end) = receive_to_end(&mut session.rx).await;
             assert_eq!(messages, [Message::text("ok")], "{shown}");
             assert_eq!(end.map_err(|e| e.class), wanted, "{shown}");
@@ -468,7 +473,7 @@ fn bodies_in_pieces_are_put_together() {
         ];
         let mut target = target(script::serve(scripts).await);
         target.sends = false;
-        let mut session = LongPollConnector.connect(&target).await.unwrap();
+        let mut session = LongPollConnector::default().connect(&target).await.unwrap();
         let (messages, end) = receive_to_end(&mut session.rx).await;
         let empty = Message {
             kind: Kind::Binary,
@@ -485,7 +490,7 @@ fn a_server_that_does_not_answer_a_close_is_not_waited_for() {
         let scripts = vec![(OPENED.to_vec(), Then::Stay), (Vec::new(), Then::Stay)];
         let mut target = target(script::serve(scripts).await);
         target.open_deadline = Duration::from_millis(50);
-        let mut session = LongPollConnector.connect(&target).await.unwrap();
+        let mut session = LongPollConnector::default().connect(&target).await.unwrap();
         let error = session.tx.close().await.unwrap_err();
         assert_eq!((error.step, error.class), (Step::Close, ErrorClass::TimedOut));
     });

@@ -164,7 +164,7 @@ fn the_last_event_id_is_what_a_stream_says_it_is() {
         ] {
             let mut target = stream_of(body).await;
             target.resume = resume.map(str::to_owned);
-            let mut session = SseConnector.connect(&target).await.unwrap();
+            let mut session = SseConnector::default().connect(&target).await.unwrap();
             while session.rx.recv(&mut Collected::default()).await.unwrap() > 0 {}
             assert_eq!(session.rx.resume_token(seen).as_deref(), token, "{body:?}");
         }
@@ -174,7 +174,7 @@ fn the_last_event_id_is_what_a_stream_says_it_is() {
 #[test]
 fn a_stream_says_when_to_come_back() {
     run_alone(|| async {
-        let mut session = SseConnector
+        let mut session = SseConnector::default()
             .connect(&stream_of(b"retry: 250\n\ndata: x\n\nretry: x\n\n").await)
             .await
             .unwrap();
@@ -184,7 +184,7 @@ fn a_stream_says_when_to_come_back() {
         // An answer that is no stream: a browser would not come back.
         let none = b"HTTP/1.1 204 No Content\r\n\r\n".to_vec();
         let target = crate::fixture::target(script::serve(vec![(none, Then::Stay)]).await);
-        let error = SseConnector.connect(&target).await.err().unwrap();
+        let error = SseConnector::default().connect(&target).await.err().unwrap();
         assert_eq!((error.step, error.class), (Step::Open, ErrorClass::Status(204)));
         for take_over in [true, false] {
             let retry = Some(Duration::from_millis(1_234));
@@ -195,7 +195,7 @@ fn a_stream_says_when_to_come_back() {
             };
             let host = TestHost::new(config);
             let target = crate::fixture::target(serve(host.clone()).await);
-            let mut session = SseConnector.connect(&target).await.unwrap();
+            let mut session = SseConnector::default().connect(&target).await.unwrap();
             host.publish(&numbered(0));
             receive(&mut session.rx, 1).await;
             assert_eq!(session.rx.retry(), retry);
@@ -381,7 +381,7 @@ fn a_peer_that_the_kernel_gives_up_has_timed_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut target = crate::fixture::target(listener.local_addr().unwrap());
         target.tcp.user_timeout = Some(Duration::from_millis(200));
-        let connector = pushmark_transport::ws::WsConnector;
+        let connector = pushmark_transport::ws::WsConnector::default();
         let shake_hands = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = Vec::new();
@@ -437,7 +437,7 @@ fn a_peer_that_pings_and_never_reads_fills_nothing() {
         let script = vec![(head.as_bytes().to_vec(), Then::Repeat(flood))];
         let mut target = crate::fixture::target(script::serve(script).await);
         target.max_message_bytes = 1_000;
-        let connector = pushmark_transport::ws::WsConnector;
+        let connector = pushmark_transport::ws::WsConnector::default();
         let mut session = connector.connect(&target).await.unwrap();
         let mut count = Count(0);
         // Far more answers than sockets and buffers hold: 64 MB of them.
@@ -464,7 +464,7 @@ fn a_close_frame_with_the_connection_left_open_is_no_clean_end() {
         // A message, and a close frame without a reason.
         bytes.extend_from_slice(b"\x81\x01x\x88\x00");
         let target = crate::fixture::target(script::serve(vec![(bytes, Then::Stay)]).await);
-        let mut session = pushmark_transport::ws::WsConnector
+        let mut session = pushmark_transport::ws::WsConnector::default()
             .connect(&target)
             .await
             .unwrap();

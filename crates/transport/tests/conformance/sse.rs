@@ -2,9 +2,10 @@
 
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
 use pushmark_transport::ErrorClass::{self, EndedEarly, Protocol, TooLarge};
-use pushmark_transport::h1::Kept;
+use pushmark_transport::carrier::{Kept, Stream};
 use pushmark_transport::http::SESSION_HEADER;
 use pushmark_transport::sse::SseConnector;
+use pushmark_transport::tcp::Stamped;
 use pushmark_transport::{Connector, Message, Step, Target};
 
 use crate::fixture::{header_map, receive_to_end, run_alone, target};
@@ -47,7 +48,7 @@ fn the_content_type_decides() {
             ),
         ] {
             let target = receiving(head, b"data: x\n\n", Then::Close).await;
-            match SseConnector.connect(&target).await {
+            match SseConnector::default().connect(&target).await {
                 Ok(_) => assert!(is_stream, "{head}"),
                 Err(e) => assert_eq!(
                     (is_stream, e.step, e.class),
@@ -79,7 +80,7 @@ fn events_of_foreign_servers_are_text() {
             ),
         ] {
             let target = receiving(head, &body, Then::Close).await;
-            let mut session = SseConnector.connect(&target).await.unwrap();
+            let mut session = SseConnector::default().connect(&target).await.unwrap();
             let (messages, end) = receive_to_end(&mut session.rx).await;
             end.unwrap();
             let wanted = [
@@ -147,7 +148,7 @@ fn a_wrong_stream_has_a_class() {
                 b"data: ok\n\n"
             };
             let target = receiving(head, &[first, bytes].concat(), then.clone()).await;
-            let mut session = SseConnector.connect(&target).await.unwrap();
+            let mut session = SseConnector::default().connect(&target).await.unwrap();
             let (messages, end) = receive_to_end(&mut session.rx).await;
             assert_eq!(messages, [Message::text("ok")], "{shown}");
             assert_eq!(end.map_err(|e| e.class), *wanted, "{shown}");
@@ -165,7 +166,7 @@ fn a_session_that_sends_needs_a_name() {
         ] {
             let mut target = receiving(&format!("{STREAM}{header}"), b"", Then::Stay).await;
             target.sends = true;
-            let error = SseConnector.connect(&target).await.err().unwrap();
+            let error = SseConnector::default().connect(&target).await.err().unwrap();
             assert_eq!((error.step, error.class), (Step::Open, Protocol), "{error}");
         }
     });
@@ -177,7 +178,7 @@ fn our_server_says_what_a_browser_needs() {
         let host = TestHost::new(Config::default());
         let target = target(crate::host::serve(host.clone()).await);
         let stream = pushmark_transport::tcp::connect(&target).await.unwrap();
-        let mut http = Kept::over(stream, &target);
+        let mut http = Kept::over(Stream::Plain(Stamped::new(stream, false)), &target);
         let head = http
             .ask(Step::Open, ("GET", "/sse", "", b""), header_map)
             .await

@@ -24,7 +24,11 @@ fn a_wrong_handshake_is_a_protocol_error() {
             replace("{accept}", "{accept}\r\nSec-WebSocket-Protocol: not-asked-for"),
         ] {
             let address = script::serve(vec![(opening, Then::Stay)]).await;
-            let error = WsConnector.connect(&target(address)).await.err().unwrap();
+            let error = WsConnector::default()
+                .connect(&target(address))
+                .await
+                .err()
+                .unwrap();
             assert_eq!((error.step, error.class), (Step::Open, Protocol), "{error}");
         }
     });
@@ -66,7 +70,7 @@ fn a_wrong_frame_has_a_class() {
             let address = script::serve(vec![(script, then.clone())]).await;
             let mut target = target(address);
             target.max_message_bytes = 1_000;
-            let mut session = WsConnector.connect(&target).await.unwrap();
+            let mut session = WsConnector::default().connect(&target).await.unwrap();
             let (messages, end) = receive_to_end(&mut session.rx).await;
             assert_eq!(messages, [Message::text("ok")], "{shown}");
             assert_eq!(end.map_err(|e| e.class), *wanted, "{shown}");
@@ -79,7 +83,7 @@ fn fragments_and_pings_between_them_make_one_message() {
     run_alone(|| async {
         let script = [OPENED, b"\x01\x03\xE2\x82\xAC\x89\x02hi\0\0\x80\x01!\x82\0"].concat();
         let address = script::serve(vec![(script, Then::Close)]).await;
-        let mut session = WsConnector.connect(&target(address)).await.unwrap();
+        let mut session = WsConnector::default().connect(&target(address)).await.unwrap();
         let (messages, _) = receive_to_end(&mut session.rx).await;
         assert_eq!(
             messages,

@@ -1,19 +1,21 @@
 //! A kept connection of the client: requests one after another, driven by whoever waits for the answer.
 //!
-//! There is no task behind it, so that one wake-up reads the socket, parses, and delivers, with no queue and no second
-//! wake-up between the arrival of bytes and their arrival time. What nobody waits for is not read: it waits in the socket.
+//! On a connection of its own there is no task behind it, so that one wake-up reads the socket, parses, and delivers, with no
+//! queue and no second wake-up between the arrival of bytes and their arrival time. What nobody waits for is not read: it waits
+//! in the socket.
 
 use std::future::poll_fn;
 
 use hyper::StatusCode;
-use tokio::net::TcpStream;
 
+use super::exchange::{Asked, Exchange};
+use super::h2::Lease;
+use super::stream::Stream;
 use crate::error::{ErrorClass, Step, TransportError};
-use crate::h1::connection::{Exchange, Head, Progress};
+use crate::h1::{Head, Progress};
 use crate::http::{BINARY, TEXT, expect_status};
 use crate::message::{Kind, Message};
 use crate::seam::Target;
-use crate::tcp::Stamped;
 
 /// Most bytes of an answer that says no more than its status.
 pub const MOST_PLAIN_BYTES: usize = 64 * 1024;
@@ -24,7 +26,7 @@ pub type Headers<'a, 'b> = &'a [httparse::Header<'b>];
 /// A kept connection. One request at a time.
 pub struct Kept {
     /// The connection itself, for those who poll.
-    pub exchange: Exchange<Stamped>,
+    pub exchange: Exchange,
     authority: String,
     /// An exchange has begun and its answer was not read to the end.
     busy: bool,
@@ -32,43 +34,45 @@ pub struct Kept {
 
 impl Kept {
     /// Speaks HTTP/1.1 over a connected stream.
-    pub fn over(stream: TcpStream, target: &Target) -> Self {
-        Self::with(Stamped::new(stream, false), target)
+    pub fn over(stream: Stream, target: &Target) -> Self {
+        Self::with(Exchange::over(stream), target)
     }
 
-    /// The same for the connection that a session's messages come on.
-    pub fn receiving(stream: TcpStream, target: &Target) -> Self {
-        Self::with(Stamped::new(stream, target.kernel_stamps), target)
+    /// Speaks HTTP/2 on a connection that others may share.
+    pub(super) fn on(lease: Lease, target: &Target) -> Self {
+        Self::with(Exchange::on(lease), target)
     }
 
-    fn with(stream: Stamped, target: &Target) -> Self {
+    fn with(exchange: Exchange, target: &Target) -> Self {
         Self {
-            exchange: Exchange::over(stream),
+            exchange,
             authority: target.address.to_string(),
             busy: false,
         }
     }
 
+    /// The connection, where others may share it.
+    pub fn lease(&self) -> Option<Lease> {
+        self.exchange.lease()
+    }
+
     /// Queues a request. `headers` are lines of their own, each ended by CR LF.
-    pub fn queue(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) {
-        let authority = &self.authority;
-        // A length is said whenever a server would wait for one.
-        let length = match (method, body.len()) {
-            ("GET" | "DELETE", 0) => String::new(),
-            (_, length) => format!("content-length: {length}\r\n"),
-        };
-        self.exchange.request(&[
-            method.as_bytes(),
-            b" ",
-            path.as_bytes(),
-            b" HTTP/1.1\r\nhost: ",
-            authority.as_bytes(),
-            b"\r\n",
-            headers.as_bytes(),
-            length.as_bytes(),
-            b"\r\n",
+    ///
+    /// # Errors
+    /// Protocol, when a part of it cannot stand in a request.
+    pub fn queue(
+        &mut self,
+        step: Step,
+        (method, path, headers, body): (&str, &str, &str, &[u8]),
+    ) -> Result<(), TransportError> {
+        let asked = Asked {
+            method,
+            authority: &self.authority,
+            path,
+            headers,
             body,
-        ]);
+        };
+        self.exchange.request(step, asked)
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -78,7 +82,7 @@ impl Kept {
     pub async fn ask<T>(
         &mut self,
         step: Step,
-        (method, path, headers, body): (&str, &str, &str, &[u8]),
+        request: (&str, &str, &str, &[u8]),
         mut take: impl FnMut(Headers<'_, '_>) -> T,
     ) -> Result<Head<T>, TransportError> {
         if std::mem::replace(&mut self.busy, true) {
@@ -89,7 +93,7 @@ impl Kept {
             let words = "the server had closed the connection after its last answer";
             return Err(TransportError::new(step, ErrorClass::EndedEarly, words));
         }
-        self.queue(method, path, headers, body);
+        self.queue(step, request)?;
         poll_fn(|cx| self.exchange.poll_flush(step, cx)).await?;
         let (head, _) = poll_fn(|cx| self.exchange.poll_head(step, cx, &mut take)).await?;
         Ok(head)

@@ -1,0 +1,605 @@
+//! HTTP/2 on the client (RFC 9113): connections that the sessions of a thread share, and requests as streams of them.
+//!
+//! A task drives each connection: it reads whatever comes, whoever may be waiting, so that a session that does not read holds up
+//! its own stream's window and nothing else. What it has not read waits in memory, within that window. Its neighbours feel it
+//! only once the unread bytes of all streams together fill the connection's window, which is made large enough for a
+//! thousand of them ([`CONNECTION_WINDOW`]).
+//!
+//! # Whose time it is
+//! The connection's task reads for all, so a message may have waited in this process when its session takes it. Its arrival
+//! is therefore the moment when its session took the first of what was there ([`Taking`]), as it is the read of a session
+//! that has a socket of its own: what a session waited for its turn is in its latency. The kernel's stamp beside it is that of
+//! the connection's last read, so that the generator's own delay holds that wait too.
+//!
+//! # Small frames
+//! A library that guards against floods of small DATA frames ends a connection on which too many wait unread, with
+//! ENHANCE_YOUR_CALM. Its measure is half the connection's window; what dies of it has a class of its own,
+//! [`EnhanceYourCalm`](ErrorClass::EnhanceYourCalm).
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use ::h2::client::{Connection, ResponseFuture, SendRequest};
+use ::h2::{Reason, RecvStream};
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{Method, Request, Uri, Version};
+use pushmark_measure::{Nanos, clock};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, OnceCell};
+
+use super::exchange::Asked;
+use super::kept::Headers;
+use super::stream::Stream;
+use super::tls;
+use super::{Dialed, Negotiated, Streams};
+use crate::error::{ErrorClass, Step, TransportError};
+use crate::h1::{Head, Progress};
+use crate::seam::{Received, Target};
+use crate::tcp::Notes;
+
+/// How much of one stream may lie unread, in bytes.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// How much of all streams of a connection together may, in bytes.
+pub const CONNECTION_WINDOW: u32 = 256 << 20;
+/// A response's head may be this long, in bytes.
+const MOST_HEAD_BYTES: u32 = 64 * 1024;
+/// A response may have this many headers.
+const MOST_HEADERS: usize = 100;
+/// A frame's header, in bytes (RFC 9113, section 4.1).
+const FRAME_HEADER_BYTES: usize = 9;
+/// The type of a SETTINGS frame (section 6.5).
+const SETTINGS: u8 = 4;
+
+/// What a connection's task and its sessions tell each other. All on one thread.
+#[derive(Default)]
+struct Book {
+    last_read: Cell<Received>,
+    /// The first bytes that the peer sent, and how many it has sent in all.
+    first: Cell<[u8; FRAME_HEADER_BYTES]>,
+    seen: Cell<u64>,
+    /// The peer's first SETTINGS were read and taken up.
+    settled: Cell<bool>,
+    over: Cell<bool>,
+    /// What the connection ended with, when that was an error.
+    failure: RefCell<Option<TransportError>>,
+    changed: Notify,
+    stamps_wanted: Cell<bool>,
+}
+
+impl Book {
+    fn note(&self, received: Received, bytes: &[u8]) {
+        self.last_read.set(received);
+        let seen = self.seen.get();
+        if let Some(from) = usize::try_from(seen).ok().filter(|n| *n < FRAME_HEADER_BYTES) {
+            let mut first = self.first.get();
+            for (to, byte) in first[from..].iter_mut().zip(bytes) {
+                *to = *byte;
+            }
+            self.first.set(first);
+        }
+        self.seen.set(seen + bytes.len() as u64);
+    }
+
+    /// The peer's connection preface (section 3.4) has come whole: a SETTINGS frame.
+    fn preface_is_whole(&self) -> bool {
+        let [a, b, c, ..] = self.first.get();
+        let length = u64::from(u32::from_be_bytes([0, a, b, c]));
+        self.seen.get() >= FRAME_HEADER_BYTES as u64 + length
+    }
+
+    /// What the peer began with is not HTTP/2.
+    fn is_foreign(&self) -> bool {
+        let known = usize::try_from(self.seen.get()).unwrap_or(usize::MAX);
+        let first = self.first.get();
+        known >= 4 && first[3] != SETTINGS
+    }
+
+    fn class_of(&self, step: Step, error: &::h2::Error) -> TransportError {
+        if !self.is_foreign() {
+            return class_of(step, error);
+        }
+        let first = self.first.get();
+        let shown = first.escape_ascii();
+        let words = format_args!("the server does not speak HTTP/2: it begins with \"{shown}\"");
+        TransportError::new(step, ErrorClass::Negotiation, words)
+    }
+}
+
+/// The class that an error of HTTP/2 belongs to.
+pub(crate) fn class_of(step: Step, error: &::h2::Error) -> TransportError {
+    if let Some(io) = error.get_io() {
+        let mut found = TransportError::from_io(step, io);
+        if found.class == ErrorClass::Other && io.raw_os_error().is_none() {
+            // The library's own word for an end in the middle of a frame.
+            found.class = ErrorClass::EndedEarly;
+        }
+        return found;
+    }
+    let class = match error.reason() {
+        Some(Reason::ENHANCE_YOUR_CALM) => ErrorClass::EnhanceYourCalm,
+        Some(Reason::HTTP_1_1_REQUIRED) => ErrorClass::Negotiation,
+        _ if error.is_go_away() && error.is_remote() => ErrorClass::GoAway,
+        _ if error.is_reset() && error.is_remote() => ErrorClass::StreamReset,
+        Some(_) => ErrorClass::Protocol,
+        None => ErrorClass::Other,
+    };
+    TransportError::new(step, class, error)
+}
+
+/// The connection's stream as the library sees it: it notes what is read.
+struct Noted {
+    stream: Stream,
+    book: Rc<Book>,
+    stamped: bool,
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.book.stamps_wanted.get() && !self.stamped {
+            self.stamped = true;
+            self.stream.stamp();
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            self.book.note(self.stream.last_read(), came);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Reads and writes a connection to its end.
+async fn drive(mut connection: Connection<Noted, Bytes>, book: Rc<Book>) {
+    let ended = poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        if !book.settled.get() && book.preface_is_whole() {
+            book.settled.set(true);
+            book.changed.notify_waiters();
+        }
+        ended
+    })
+    .await;
+    if let Err(e) = ended {
+        // Each of its streams hears it from the library; this is for those who come later.
+        *book.failure.borrow_mut() = Some(book.class_of(Step::Open, &e));
+    }
+    book.over.set(true);
+    book.changed.notify_waiters();
+}
+
+/// A connection that stands.
+struct Shared {
+    send: SendRequest<Bytes>,
+    book: Rc<Book>,
+    tcp_connected: Nanos,
+    secured: Nanos,
+    negotiated: Negotiated,
+}
+
+impl Shared {
+    /// It takes further requests.
+    fn is_usable(&self) -> bool {
+        if self.book.over.get() {
+            return false;
+        }
+        let mut nobody = Context::from_waker(Waker::noop());
+        !matches!(self.send.clone().poll_ready(&mut nobody), Poll::Ready(Err(_)))
+    }
+}
+
+/// A connection, or one that is being made.
+struct Slot {
+    address: SocketAddr,
+    tls: Option<Arc<tls::Client>>,
+    sessions: Cell<u32>,
+    connection: OnceCell<Rc<Shared>>,
+}
+
+impl Slot {
+    fn takes(&self, target: &Target, most: u32) -> bool {
+        let tls = &target.carriage.tls;
+        let same_tls = match (&self.tls, tls.as_ref().filter(|_| is_secured(target))) {
+            (None, None) => true,
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            _ => false,
+        };
+        let usable = self.connection.get().is_none_or(|shared| shared.is_usable());
+        self.address == target.address && same_tls && self.sessions.get() < most && usable
+    }
+}
+
+fn is_secured(target: &Target) -> bool {
+    target.carriage.carrier.is_secured()
+}
+
+/// A session's part in a connection. The connection ends when the last of them is dropped.
+#[derive(Clone)]
+pub struct Lease(Rc<Part>);
+
+struct Part {
+    slot: Rc<Slot>,
+    shared: Rc<Shared>,
+}
+
+/// A place in a slot, given back however its holder ends.
+struct Place(Rc<Slot>);
+
+impl Place {
+    fn take(slot: Rc<Slot>) -> Self {
+        slot.sessions.set(slot.sessions.get() + 1);
+        Self(slot)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.sessions.set(self.0.sessions.get().saturating_sub(1));
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.slot.sessions.set(self.slot.sessions.get().saturating_sub(1));
+    }
+}
+
+/// The connections of one thread. Clones share them.
+#[derive(Clone, Default)]
+pub struct Pool {
+    slots: Rc<RefCell<Vec<Weak<Slot>>>>,
+}
+
+impl Pool {
+    fn slot(&self, target: &Target) -> Rc<Slot> {
+        let most = target.carriage.streams_per_connection.most();
+        let make = || {
+            Rc::new(Slot {
+                address: target.address,
+                tls: target.carriage.tls.clone().filter(|_| is_secured(target)),
+                sessions: Cell::new(0),
+                connection: OnceCell::new(),
+            })
+        };
+        if most <= 1 {
+            // Nobody else will ask for it.
+            return make();
+        }
+        let mut slots = self.slots.borrow_mut();
+        let fits = |slot: &Rc<Slot>| slot.takes(target, most);
+        if let Some(found) = slots.iter().rev().filter_map(Weak::upgrade).find(fits) {
+            return found;
+        }
+        slots.retain(|slot| slot.strong_count() > 0);
+        let made = make();
+        slots.push(Rc::downgrade(&made));
+        made
+    }
+
+    /// A part in a connection to the target: in one that stands and has room, or in a new one.
+    ///
+    /// # Errors
+    /// With the step that failed and the class of its cause.
+    pub(super) async fn lease(&self, target: &Target) -> Result<Dialed<Lease>, TransportError> {
+        let started = clock::now();
+        let place = Place::take(self.slot(target));
+        let shared = place
+            .0
+            .connection
+            .get_or_try_init(|| connect(target))
+            .await?
+            .clone();
+        if target.kernel_stamps {
+            shared.book.stamps_wanted.set(true);
+        }
+        let (tcp_connected, secured, negotiated) = (shared.tcp_connected, shared.secured, shared.negotiated);
+        let slot = place.0.clone();
+        // The lease holds the place from here on.
+        slot.sessions.set(slot.sessions.get() + 1);
+        drop(place);
+        Ok(Dialed {
+            made: Lease(Rc::new(Part { slot, shared })),
+            started,
+            tcp_connected: tcp_connected.max(started),
+            secured: secured.max(started),
+            negotiated,
+        })
+    }
+}
+
+async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
+    let dialed = super::connect(target, target.kernel_stamps).await?;
+    let book = Rc::new(Book::default());
+    let noted = Noted {
+        stream: dialed.made,
+        book: book.clone(),
+        stamped: target.kernel_stamps,
+    };
+    let (send, connection) = ::h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MOST_HEAD_BYTES)
+        .enable_push(false)
+        .handshake::<_, Bytes>(noted)
+        .await
+        .map_err(|e| class_of(Step::Open, &e))?;
+    tokio::task::spawn_local(drive(connection, book.clone()));
+    Ok(Rc::new(Shared {
+        send,
+        book,
+        tcp_connected: dialed.tcp_connected,
+        secured: dialed.secured,
+        negotiated: Negotiated {
+            streams_per_connection: Some(target.carriage.streams_per_connection),
+            ..dialed.negotiated
+        },
+    }))
+}
+
+impl Lease {
+    pub(super) fn last_read(&self) -> Received {
+        self.0.shared.book.last_read.get()
+    }
+
+    /// A way to send one request.
+    pub(super) fn sender(&self) -> SendRequest<Bytes> {
+        self.0.shared.send.clone()
+    }
+
+    /// The class of an error on this connection.
+    pub(super) fn class_of(&self, step: Step, error: &::h2::Error) -> TransportError {
+        self.0.shared.book.class_of(step, error)
+    }
+
+    /// Waits for the peer's first SETTINGS; whether they allow the extended CONNECT (RFC 8441, section 3).
+    ///
+    /// # Errors
+    /// The connection ended before, or the peer does not speak HTTP/2.
+    pub(super) async fn takes_extended_connect(&self) -> Result<bool, TransportError> {
+        let book = &self.0.shared.book;
+        loop {
+            let changed = book.changed.notified();
+            if book.settled.get() && !book.is_foreign() {
+                return Ok(self.0.shared.send.is_extended_connect_protocol_enabled());
+            }
+            if book.over.get() {
+                let failure = book.failure.borrow().clone();
+                let ended = || TransportError::new(Step::Open, ErrorClass::EndedEarly, "no answer");
+                return Err(failure.unwrap_or_else(ended));
+            }
+            changed.await;
+        }
+    }
+}
+
+/// When a session takes what has come for it: all that it finds at one time has one arrival.
+#[derive(Default)]
+pub(super) struct Taking(Option<Received>);
+
+impl Taking {
+    /// Something was there.
+    pub(super) fn took(&mut self, lease: &Lease) -> Received {
+        *self.0.get_or_insert_with(|| Received {
+            at: clock::now(),
+            kernel: lease.last_read().kernel,
+        })
+    }
+
+    /// Nothing more is there now.
+    pub(super) fn waits(&mut self) {
+        self.0 = None;
+    }
+}
+
+enum State {
+    Idle,
+    Queued(Box<Request<()>>, Bytes),
+    Waiting(ResponseFuture),
+    Body(RecvStream),
+}
+
+/// Requests of one session, each a stream of the connection.
+pub struct Exchange {
+    lease: Lease,
+    send: SendRequest<Bytes>,
+    taking: Taking,
+    state: State,
+}
+
+impl Exchange {
+    pub(super) fn on(lease: Lease) -> Self {
+        Self {
+            send: lease.sender(),
+            lease,
+            taking: Taking::default(),
+            state: State::Idle,
+        }
+    }
+
+    pub(super) fn lease(&self) -> Lease {
+        self.lease.clone()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        !self.lease.0.shared.is_usable()
+    }
+
+    pub(super) fn last_read(&self) -> Received {
+        self.lease.last_read()
+    }
+
+    pub(super) fn request(&mut self, step: Step, asked: Asked<'_>) -> Result<(), TransportError> {
+        let request = request(&asked, is_secured_lease(&self.lease))
+            .map_err(|e| TransportError::new(step, ErrorClass::Protocol, e))?;
+        self.state = State::Queued(Box::new(request), Bytes::copy_from_slice(asked.body));
+        Ok(())
+    }
+
+    pub(super) fn poll_flush(
+        &mut self,
+        step: Step,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), TransportError>> {
+        let State::Queued(..) = &self.state else {
+            return Poll::Ready(Ok(()));
+        };
+        let book = &self.lease;
+        // Waits for its turn when the peer takes no more streams at once.
+        ready!(self.send.poll_ready(cx)).map_err(|e| book.class_of(step, &e))?;
+        let State::Queued(request, body) = std::mem::replace(&mut self.state, State::Idle) else {
+            return Poll::Ready(Ok(()));
+        };
+        let sent = self.send.send_request(*request, body.is_empty());
+        let (response, mut stream) = sent.map_err(|e| book.class_of(step, &e))?;
+        if !body.is_empty() {
+            // One message, and the next waits for its answer: the library may hold it until the window takes it.
+            stream
+                .send_data(body, true)
+                .map_err(|e| book.class_of(step, &e))?;
+        }
+        self.state = State::Waiting(response);
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_head<T>(
+        &mut self,
+        step: Step,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(Headers<'_, '_>) -> T,
+    ) -> Poll<Result<(Head<T>, Received), TransportError>> {
+        let State::Waiting(response) = &mut self.state else {
+            let words = "no request waits for an answer";
+            return Poll::Ready(Err(TransportError::new(step, ErrorClass::Closed, words)));
+        };
+        let response = ready!(Pin::new(response).poll(cx)).map_err(|e| self.lease.class_of(step, &e))?;
+        let (parts, body) = response.into_parts();
+        if parts.headers.len() > MOST_HEADERS {
+            let words = "the response's head does not end";
+            return Poll::Ready(Err(TransportError::new(step, ErrorClass::TooLarge, words)));
+        }
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        for (to, (name, value)) in headers.iter_mut().zip(&parts.headers) {
+            *to = httparse::Header {
+                name: name.as_str(),
+                value: value.as_bytes(),
+            };
+        }
+        let head = Head {
+            status: parts.status.as_u16(),
+            taken: take(&headers[..parts.headers.len()]),
+        };
+        self.state = State::Body(body);
+        let received = self.taking.took(&self.lease);
+        // The body may be asked for much later.
+        self.taking.waits();
+        Poll::Ready(Ok((head, received)))
+    }
+
+    pub(super) fn poll_body(
+        &mut self,
+        step: Step,
+        cx: &mut Context<'_>,
+        mut sink: impl FnMut(Received, &[u8]),
+    ) -> Poll<Result<Progress, TransportError>> {
+        let State::Body(body) = &mut self.state else {
+            return Poll::Ready(Ok(Progress::Done));
+        };
+        let Poll::Ready(came) = body.poll_data(cx) else {
+            self.taking.waits();
+            return Poll::Pending;
+        };
+        match came {
+            None => {
+                self.state = State::Idle;
+                Poll::Ready(Ok(Progress::Done))
+            }
+            Some(Ok(bytes)) => {
+                // Taken: the peer may send as much again.
+                let _ = body.flow_control().release_capacity(bytes.len());
+                sink(self.taking.took(&self.lease), &bytes);
+                if body.is_end_stream() {
+                    self.state = State::Idle;
+                    return Poll::Ready(Ok(Progress::Done));
+                }
+                Poll::Ready(Ok(Progress::More))
+            }
+            Some(Err(e)) => Poll::Ready(Err(self.lease.class_of(step, &e))),
+        }
+    }
+}
+
+pub(super) fn is_secured_lease(lease: &Lease) -> bool {
+    lease.0.shared.negotiated.tls.is_some()
+}
+
+/// A request as HTTP/2 has it.
+pub(super) fn request(asked: &Asked<'_>, secured: bool) -> Result<Request<()>, hyper::http::Error> {
+    let scheme = if secured { "https" } else { "http" };
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(asked.authority)
+        .path_and_query(asked.path)
+        .build()?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(asked.method.as_bytes())?;
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    for line in asked.headers.split("\r\n").filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        request.headers_mut().append(
+            HeaderName::from_bytes(name.as_bytes())?,
+            HeaderValue::from_str(value.trim())?,
+        );
+    }
+    Ok(request)
+}
+
+/// A connection's share, for those who only want to know.
+impl Lease {
+    /// How many sessions have a part in the connection now.
+    pub fn sessions(&self) -> u32 {
+        self.0.slot.sessions.get()
+    }
+
+    /// How many may.
+    pub fn most_sessions(&self) -> Option<Streams> {
+        self.0.shared.negotiated.streams_per_connection
+    }
+}

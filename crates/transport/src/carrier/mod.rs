@@ -1,0 +1,364 @@
+//! Carriers: what a transport's bytes travel in. HTTP/1.1 or HTTP/2, in the clear or under TLS, as a value.
+//!
+//! A transport asks a [`Dialer`] for a connection that takes requests ([`Kept`]), or for a stream of bytes for a protocol of its
+//! own ([`Channel`]), and never learns what is below. Whatever is below, the time of the last read is that of the socket.
+//! What was really agreed with the peer is told ([`Negotiated`]); anything other than what was asked for is an error of class
+//! [`Negotiation`](crate::ErrorClass::Negotiation), never a fallback.
+
+pub mod arrival;
+pub mod certificates;
+mod exchange;
+pub mod h2;
+mod kept;
+mod stream;
+pub mod tls;
+mod tunnel;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use pushmark_measure::{Nanos, clock};
+
+use crate::error::{ErrorClass, Step, TransportError};
+use crate::seam::{ConnectTimes, Target};
+use crate::tcp::{self, Stamped};
+
+pub use exchange::Exchange;
+pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};
+pub use stream::Stream;
+
+/// What carries a transport's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// HTTP/1.1 (RFC 9112) over TCP.
+    #[default]
+    H1,
+    /// The same under TLS.
+    H1Tls,
+    /// HTTP/2 (RFC 9113) over TCP, with prior knowledge (section 3.3).
+    H2c,
+    /// HTTP/2 under TLS, agreed on by ALPN (RFC 7301).
+    H2Tls,
+}
+
+impl Carrier {
+    /// All of them.
+    pub const ALL: &'static [Carrier] = &[Carrier::H1, Carrier::H1Tls, Carrier::H2c, Carrier::H2Tls];
+
+    /// As written in scenario files and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Carrier::H1 => "h1",
+            Carrier::H1Tls => "h1+tls",
+            Carrier::H2c => "h2c",
+            Carrier::H2Tls => "h2+tls",
+        }
+    }
+
+    /// Under TLS.
+    pub fn is_secured(self) -> bool {
+        matches!(self, Carrier::H1Tls | Carrier::H2Tls)
+    }
+
+    /// The version of HTTP.
+    pub fn http(self) -> Http {
+        match self {
+            Carrier::H1 | Carrier::H1Tls => Http::Http1_1,
+            Carrier::H2c | Carrier::H2Tls => Http::Http2,
+        }
+    }
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No carrier has that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no carrier is called {0:?}")]
+pub struct UnknownCarrier(pub String);
+
+impl FromStr for Carrier {
+    type Err = UnknownCarrier;
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let found = Carrier::ALL.iter().find(|carrier| carrier.name() == name);
+        found.copied().ok_or_else(|| UnknownCarrier(name.to_owned()))
+    }
+}
+
+/// How a session's bytes are carried: the part of a [`Target`] that this room reads.
+#[derive(Clone, Debug, Default)]
+pub struct Carriage {
+    /// In what.
+    pub carrier: Carrier,
+    /// Whom a client trusts and what it offers, where the carrier is secured.
+    pub tls: Option<Arc<tls::Client>>,
+    /// Sessions that share one HTTP/2 connection, within one worker thread; `None`: all that go to the same address.
+    pub streams_per_connection: Streams,
+}
+
+/// How many sessions share one HTTP/2 connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// At most this many.
+    AtMost(NonZeroU32),
+    /// All of a worker thread that go to the same address.
+    All,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Streams::AtMost(NonZeroU32::MIN)
+    }
+}
+
+impl Streams {
+    fn most(self) -> u32 {
+        match self {
+            Streams::AtMost(most) => most.get(),
+            Streams::All => u32::MAX,
+        }
+    }
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Http {
+    /// HTTP/1.1 (RFC 9112).
+    Http1_1,
+    /// HTTP/2 (RFC 9113).
+    Http2,
+}
+
+impl Http {
+    /// As it is called.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Http::Http1_1 => "HTTP/1.1",
+            Http::Http2 => "HTTP/2",
+        }
+    }
+
+    /// Its name in ALPN (RFC 7301, section 6; RFC 9113, section 3.2).
+    pub fn alpn(self) -> &'static str {
+        match self {
+            Http::Http1_1 => "http/1.1",
+            Http::Http2 => "h2",
+        }
+    }
+}
+
+/// What a connection and its peer really agreed on, from the connection itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The version of HTTP that the peer spoke.
+    pub http: Http,
+    /// The protocol that ALPN settled on; `None` where the peer has no ALPN, or there is no TLS.
+    pub alpn: Option<&'static str>,
+    /// Version and cipher suite of TLS; `None` in the clear.
+    pub tls: Option<tls::Agreed>,
+    /// Sessions that may share the connection; `None` where none can.
+    pub streams_per_connection: Option<Streams>,
+}
+
+impl Negotiated {
+    /// HTTP/1.1 in the clear.
+    pub const PLAIN: Self = Self {
+        http: Http::Http1_1,
+        alpn: None,
+        tls: None,
+        streams_per_connection: None,
+    };
+}
+
+impl fmt::Display for Negotiated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.http.as_str())?;
+        match self.tls {
+            None => f.write_str(", no TLS")?,
+            Some(agreed) => {
+                let alpn = self.alpn.unwrap_or("none");
+                write!(f, ", ALPN {alpn}, {} {}", agreed.version.as_str(), agreed.cipher)?;
+                if agreed.resumed {
+                    f.write_str(", resumed")?;
+                }
+            }
+        }
+        match self.streams_per_connection {
+            None => Ok(()),
+            Some(Streams::All) => f.write_str(", all sessions of a thread on one connection"),
+            Some(Streams::AtMost(most)) => write!(f, ", up to {most} sessions on one connection"),
+        }
+    }
+}
+
+/// Something that was made over a new connection, or over one that other sessions share.
+pub struct Dialed<T> {
+    /// It.
+    pub made: T,
+    /// Before the TCP connect.
+    pub started: Nanos,
+    /// TCP connected; on a connection that stood already, the same as `started`.
+    pub tcp_connected: Nanos,
+    /// TLS done; without TLS, the same as `tcp_connected`.
+    pub secured: Nanos,
+    /// What the connection is.
+    pub negotiated: Negotiated,
+}
+
+impl<T> Dialed<T> {
+    /// The times of a session that can be used from now on.
+    pub fn usable_now(&self) -> ConnectTimes {
+        ConnectTimes {
+            started: self.started,
+            tcp_connected: self.tcp_connected,
+            secured: self.secured,
+            usable: clock::now(),
+        }
+    }
+
+    /// What was made, apart from how.
+    pub fn apart(self) -> (T, Dialed<()>) {
+        let (started, tcp_connected) = (self.started, self.tcp_connected);
+        let rest = Dialed {
+            made: (),
+            started,
+            tcp_connected,
+            secured: self.secured,
+            negotiated: self.negotiated,
+        };
+        (self.made, rest)
+    }
+
+    /// The same connection, with something else made of it.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Dialed<U> {
+        Dialed {
+            made: make(self.made),
+            started: self.started,
+            tcp_connected: self.tcp_connected,
+            secured: self.secured,
+            negotiated: self.negotiated,
+        }
+    }
+}
+
+/// A stream of bytes for a protocol of its own.
+pub enum Channel {
+    /// A connection on which nothing was said yet: the protocol opens itself by an upgrade (RFC 9110, section 7.8).
+    Fresh(Stream),
+    /// A tunnel that the peer has opened already (extended CONNECT, RFC 8441).
+    Open(Stream),
+}
+
+/// Connects, and shares connections among the sessions of one thread where the carrier can. Clones share them.
+#[derive(Clone, Default)]
+pub struct Dialer {
+    pool: h2::Pool,
+}
+
+impl Dialer {
+    /// A connection for requests whose answers are measured.
+    ///
+    /// # Errors
+    /// With the step that failed and the class of its cause.
+    pub async fn requests(&self, target: &Target) -> Result<Dialed<Kept>, TransportError> {
+        match target.carriage.carrier.http() {
+            Http::Http1_1 => {
+                let dialed = connect(target, target.kernel_stamps).await?;
+                Ok(dialed.map(|stream| Kept::over(stream, target)))
+            }
+            Http::Http2 => {
+                let dialed = Box::pin(self.pool.lease(target)).await?;
+                Ok(dialed.map(|lease| Kept::on(lease, target)))
+            }
+        }
+    }
+
+    /// A connection for further requests of the same session, beside those of another: the same connection where it can carry
+    /// both, which is where it has a [`Kept::lease`], and a new one otherwise.
+    ///
+    /// # Errors
+    /// With the step that failed and the class of its cause.
+    pub async fn beside(&self, lease: Option<&h2::Lease>, target: &Target) -> Result<Kept, TransportError> {
+        match lease {
+            Some(lease) => Ok(Kept::on(lease.clone(), target)),
+            None => Ok(Kept::over(connect(target, false).await?.made, target)),
+        }
+    }
+
+    /// A stream of bytes to `path` for `protocol`, as it is called in an upgrade. `headers` go with the request where the carrier
+    /// makes one itself: lines, each ended by CR LF.
+    ///
+    /// # Errors
+    /// With the step that failed and the class of its cause.
+    pub async fn channel(
+        &self,
+        target: &Target,
+        path: &str,
+        (protocol, headers): (&'static str, &str),
+    ) -> Result<Dialed<Channel>, TransportError> {
+        match target.carriage.carrier.http() {
+            Http::Http1_1 => Ok(connect(target, target.kernel_stamps).await?.map(Channel::Fresh)),
+            Http::Http2 => Box::pin(tunnel::open(&self.pool, target, path, (protocol, headers))).await,
+        }
+    }
+}
+
+/// Connects, and secures the connection where the carrier says so. `stamped`: the kernel stamps what arrives.
+async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, TransportError> {
+    let started = clock::now();
+    let stream = tcp::connect(target).await?;
+    let tcp_connected = clock::now();
+    let stream = Stamped::new(stream, stamped);
+    let carriage = &target.carriage;
+    if !carriage.carrier.is_secured() {
+        return Ok(Dialed {
+            made: Stream::Plain(stream),
+            started,
+            tcp_connected,
+            secured: tcp_connected,
+            negotiated: Negotiated {
+                http: carriage.carrier.http(),
+                ..Negotiated::PLAIN
+            },
+        });
+    }
+    let Some(tls) = &carriage.tls else {
+        let words = "a secured carrier needs to know whom to trust";
+        return Err(TransportError::new(Step::Secure, ErrorClass::Other, words));
+    };
+    // In a box of its own: a session in the clear need not have room for a handshake.
+    let secured = Box::pin(tls.connect(stream, target.address, carriage.carrier.http()));
+    let (stream, agreed, alpn) = tokio::time::timeout(target.open_deadline, secured)
+        .await
+        .map_err(|_| TransportError::timed_out(Step::Secure, target.open_deadline))??;
+    Ok(Dialed {
+        made: Stream::Tls(stream),
+        started,
+        tcp_connected,
+        secured: clock::now(),
+        negotiated: Negotiated {
+            http: carriage.carrier.http(),
+            alpn,
+            tls: Some(agreed),
+            streams_per_connection: None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_carrier_is_found_by_its_name() {
+        for carrier in Carrier::ALL {
+            assert_eq!(carrier.name().parse(), Ok(*carrier));
+        }
+        assert_eq!("h3".parse::<Carrier>(), Err(UnknownCarrier("h3".to_owned())));
+    }
+}
