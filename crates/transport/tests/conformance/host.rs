@@ -250,6 +250,11 @@ impl Host for TestHost {
 
 /// Serves `host` on this thread's local set; gives the address.
 pub(crate) async fn serve(host: Arc<TestHost>) -> SocketAddr {
+    serve_with(host, Some(acceptor())).await
+}
+
+/// The same with another certificate, or without one.
+pub(crate) async fn serve_with(host: Arc<TestHost>, tls: Option<Acceptor>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     if let Some(heartbeat) = host.config.heartbeat {
@@ -268,16 +273,20 @@ pub(crate) async fn serve(host: Arc<TestHost>) -> SocketAddr {
     tokio::task::spawn_local(async move {
         loop {
             let (stream, peer) = listener.accept().await.unwrap();
-            tokio::task::spawn_local(connection(stream, Connection::from(peer), host.clone()));
+            tokio::task::spawn_local(connection(
+                stream,
+                tls.clone(),
+                Connection::from(peer),
+                host.clone(),
+            ));
         }
     });
     address
 }
 
-async fn connection(stream: TcpStream, connection: Connection, host: Arc<TestHost>) {
+async fn connection(stream: TcpStream, tls: Option<Acceptor>, connection: Connection, host: Arc<TestHost>) {
     stream.set_nodelay(true).unwrap();
-    let tls = acceptor();
-    match arrival::look(stream, Some(&tls), Duration::from_secs(20)).await {
+    match arrival::look(stream, tls.as_ref(), Duration::from_secs(20)).await {
         Ok(Arrived::Plain(socket, http, opening)) => {
             if let Some(socket) = take_over(socket, opening, &host, &connection).await {
                 let stream = socket.into_stream().unwrap();

@@ -20,6 +20,7 @@ mod foreign_server;
 mod host;
 mod limits;
 mod long_poll;
+mod negotiation;
 mod recovery;
 mod relay;
 mod script;
