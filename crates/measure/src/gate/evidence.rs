@@ -48,7 +48,8 @@ const P99: &str = "latency_p99";
 const RATE: &str = "deliveries_per_second";
 const LOSS: &str = "loss";
 const CPU: &str = "server_cpu_us_per_delivery";
-const MEMORY: &str = "server_rss_bytes_per_session";
+/// Growth of the server's memory for each connection.
+pub const MEMORY: &str = "server_rss_bytes_per_session";
 const CONNECT: &str = "connect_time_p50";
 
 /// A metric's name as people read it.
@@ -58,7 +59,7 @@ pub fn words(name: &str) -> &str {
         "latency_p90" => "latency p90",
         P99 => "latency p99",
         "latency_p999" => "latency p99.9",
-        RATE => "deliveries a second",
+        RATE => "delivery rate",
         CPU => "CPU per delivery",
         MEMORY => "memory per connection",
         CONNECT => "connect time p50",

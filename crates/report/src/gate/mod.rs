@@ -89,7 +89,8 @@ fn sentence(gate: &Gate, r: &Reading) -> String {
         return format!("{name} was not tested: {why}");
     }
     let upper = r.estimate.and_then(|e| e.upper);
-    let could = r.detectable.map_or_else(String::new, |d| {
+    // Without any spread there is nothing to say of what it hides.
+    let could = r.detectable.filter(|d| *d > 1e-6).map_or_else(String::new, |d| {
         format!("; {} or more would have been found", r.kind.words(d))
     });
     match (r.standing, r.estimate, upper) {

@@ -2,7 +2,7 @@
 
 use pushmark_loadgen::Interrupt;
 use pushmark_loadgen::block::{Arm, BlockId, TrialError, run_block};
-use pushmark_measure::gate::evidence::{ignores_slots, look, words};
+use pushmark_measure::gate::evidence::{MEMORY, ignores_slots, look, words};
 use pushmark_measure::gate::{Block, Course, Found, Outcome, SensorLimits, Side, candidate_first};
 use pushmark_scenario::plan::Plan;
 
@@ -17,6 +17,15 @@ pub(super) struct Cell {
     pub(super) index: usize,
     pub(super) baseline: Arm,
     pub(super) candidate: Arm,
+}
+
+impl Cell {
+    /// Whether one of the servers is not started anew for each block.
+    fn keeps_running(&self) -> bool {
+        [&self.baseline, &self.candidate]
+            .iter()
+            .any(|arm| matches!(arm, Arm::Running(_)))
+    }
 }
 
 /// What came of the blocks.
@@ -49,6 +58,13 @@ pub(super) async fn run(
         ..Course::default()
     };
     ran.courses = setup.cells.iter().map(course).collect();
+    if setup.cells.iter().any(Cell::keeps_running) {
+        ran.notes.push(
+            "a server that runs already is not started anew for each block: what differs from start to start is not averaged \
+             out, and memory per connection cannot be had"
+                .to_owned(),
+        );
+    }
     let plan = &setup.profile.plan;
     let mut done = 0;
     for at in &plan.looks {
@@ -68,7 +84,12 @@ pub(super) async fn run(
                         return Ok(ran);
                     }
                 };
-                let made = Block::of(first, &sides.0, &sides.1);
+                let mut made = Block::of(first, &sides.0, &sides.1);
+                if cell.keeps_running() {
+                    // It has grown already, for the block before.
+                    made.baseline.values.remove(MEMORY);
+                    made.candidate.values.remove(MEMORY);
+                }
                 terminal.remark(&format!(
                     "[{}/{}] {}: {}",
                     block + 1,

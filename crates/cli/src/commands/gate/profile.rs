@@ -9,7 +9,7 @@ use crate::args::{GateArgs, GateProfile};
 
 /// A block takes about this much longer than its warm-up, its window and its ramps: processes start and end, connections
 /// close, what is in flight arrives.
-const OVERHEAD: Duration = Duration::from_millis(1_500);
+const OVERHEAD: Duration = Duration::from_millis(1_000);
 /// What the quick profile may take for one scenario.
 const QUICK: Duration = Duration::from_secs(345);
 /// False alarms a gate.
