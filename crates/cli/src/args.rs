@@ -317,6 +317,9 @@ pub(crate) struct InjectArgs {
     /// Deliver the messages with these sequence numbers after their successors
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) inject_swap: Vec<u64>,
+    /// Never give back this many bytes for every session opened
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub(crate) inject_leak_bytes: u32,
 }
 
 /// What the server does with a message for a session whose outbox is full.

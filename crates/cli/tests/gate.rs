@@ -139,6 +139,44 @@ fn one_message_lost_is_a_failure_by_name() {
 }
 
 #[test]
+fn a_leak_of_a_kib_a_connection_is_a_regression_in_memory() {
+    let folder = Folder::new();
+    let transport = over_network().next().unwrap().name;
+    // So many that what else a server's memory does is far below a KiB for each.
+    let load = "connections = 400\narrival = { over = \"300ms\" }\nwarmup = \"200ms\"\nmeasure = \"1s\"\ndrain = \"5s\"";
+    let rest = "[workload]\nkind = \"push\"\nrate = \"10/s\"\npayload = \"100 B\"";
+    let file = folder.write("leak.toml", &scenario(&[transport], load, rest));
+    let mut command = pushmark();
+    command
+        .args([
+            "gate",
+            "--baseline",
+            &serve(""),
+            "--candidate",
+            &serve("--inject-leak-bytes 1024"),
+        ])
+        .args([
+            "--looks",
+            "3",
+            "--alpha",
+            "0.2",
+            "--warmup-ms",
+            "200",
+            "--measure-ms",
+            "400",
+        ])
+        .arg("--out")
+        .arg(folder.path("out"))
+        .arg(file);
+    let ended = ended(command).with_code(1);
+    let line = ended
+        .stdout
+        .lines()
+        .find(|l| l.trim_start().starts_with("memory per connection"));
+    assert!(line.unwrap().ends_with("REGRESSION"), "{ended:#?}");
+}
+
+#[test]
 fn messages_twice_or_out_of_order_are_failures_and_a_baselines_are_not_the_candidates() {
     let folder = Folder::new();
     for (flag, words) in [

@@ -50,6 +50,7 @@ pub async fn run_block(
         true => (second, first),
         false => (first, second),
     };
+    let place = u32::from;
     let run = |place: u32, arm: &Arm, duo: Duo| {
         let (mut plan, mut setting) = (plan.clone(), Setting::default());
         match arm {
@@ -73,7 +74,19 @@ pub async fn run_block(
             ended.await.map(|ended| seen.side(ended))
         }
     };
-    tokio::join!(run(0, baseline, for_baseline), run(1, candidate, for_candidate))
+    let first = id.candidate_first;
+    let (baseline, candidate) = (
+        run(place(first), baseline, for_baseline),
+        run(place(!first), candidate, for_candidate),
+    );
+    // Whoever goes first is also asked first whenever both can go on: the coin decides everything that one arm has before
+    // the other.
+    if first {
+        let (candidate, baseline) = tokio::join!(candidate, baseline);
+        (baseline, candidate)
+    } else {
+        tokio::join!(baseline, candidate)
+    }
 }
 
 /// What goes by in one side's trial.
