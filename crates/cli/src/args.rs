@@ -18,7 +18,8 @@ use crate::terminal::Color;
     name = "pushmark",
     version,
     after_help = "Begin with:  pushmark run scenarios/feed.toml\n\n\
-                  Exit codes:  0 fine · 1 a threshold was missed · 2 bad usage or scenario, or pushmark could not work · \
+                  Exit codes:  0 fine · 1 a threshold was missed, or the gate found a regression · \
+                  2 bad usage or scenario, or pushmark could not work · 3 the gate is inconclusive (--strict) · \
                   4 the run is not valid or not complete\n\
                   Environment: NO_COLOR, PUSHMARK_COLOR, PUSHMARK_RESULTS (where runs go), PUSHMARK_LOG (error, warn, info, debug)"
 )]
@@ -43,6 +44,22 @@ pub(crate) enum Verb {
         pushmark run scenarios/feed.toml --quick --transport sse\n  \
         pushmark run scenarios/feed.toml --set load.connections=5000 --set workload.rate=20/s")]
     Run(RunArgs),
+    /// Compare two servers, and fail when the candidate is worse
+    ///
+    /// Both servers run at the same time and are loaded in turns of a tenth of a second, so that whatever else the machine
+    /// does hits both alike; both are started anew for each block. A regression is told only when it is sure (one false
+    /// alarm in a hundred gates at most) and larger than the metric's floor; a pass is proven: what is required is surely
+    /// not worse than its budget. What is neither is inconclusive.
+    ///
+    /// An arm is a command that starts a server, which is given the flags of `pushmark serve` and says when it is ready in
+    /// its words, or the host:port of a server that runs already and speaks its control paths.
+    #[command(after_help = "Examples:\n  \
+        pushmark gate --baseline \"base/pushmark serve\" --candidate \"head/pushmark serve\" scenarios/feed.toml\n  \
+        pushmark gate --replay results/20261120T061000Z-gate-feed/gate.json\n  \
+        pushmark gate --self-test 20\n\n\
+        Exit codes: 0 pass, improvement, or inconclusive with a warning · 1 regression, or the candidate broke · \
+        2 usage, or the baseline broke · with --strict: 3 inconclusive, 4 invalid")]
+    Gate(GateArgs),
     /// Check scenario files without any traffic: the plan, how long it takes, and whether this machine can carry it
     Check(CheckArgs),
     /// Say what this machine can carry, what pushmark does about each limit, and what would raise it
@@ -76,7 +93,7 @@ pub(crate) enum Verb {
 }
 
 /// What changes a scenario from the command line.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ScenarioArgs {
     /// Override a key of the scenario: --set load.connections=500
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
@@ -110,6 +127,77 @@ pub(crate) struct RunArgs {
     /// Print the comparison as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct GateArgs {
+    /// The scenario files
+    #[arg(required_unless_present_any = ["replay", "self_test"])]
+    pub(crate) scenarios: Vec<PathBuf>,
+    /// The server to compare with: a command, or host:port
+    #[arg(long, value_name = "CMD", required_unless_present_any = ["replay", "self_test"])]
+    pub(crate) baseline: Option<String>,
+    /// The server to judge: a command, or host:port
+    #[arg(long, value_name = "CMD", required_unless_present_any = ["replay", "self_test"])]
+    pub(crate) candidate: Option<String>,
+    /// How long, and so how small a difference is seen
+    #[arg(long, value_enum)]
+    pub(crate) profile: Option<GateProfile>,
+    /// Fail when the gate is inconclusive (exit code 3) or invalid (exit code 4)
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Throw the coins of an earlier gate again
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) change: ScenarioArgs,
+    /// Where gate directories go; each gate makes a new one
+    #[arg(long, value_name = "DIR", default_value = "results", env = "PUSHMARK_RESULTS")]
+    pub(crate) results: PathBuf,
+    /// Write this gate to exactly this directory, which must be new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the gate as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Reach the verdict again from gate.json, without any traffic
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test"])]
+    pub(crate) replay: Option<PathBuf>,
+    /// Run N gates of alike servers and N with a slower candidate, and print how often the gate was wrong
+    #[arg(long, value_name = "N", conflicts_with_all = ["baseline", "candidate"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) self_test: Option<u32>,
+    /// How much more processor time a message costs the slower candidate
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "self_test", value_parser = percent)]
+    pub(crate) inject_work_percent: f64,
+    /// Write a line for each gate of the self-test to this new file
+    #[arg(long, value_name = "FILE", requires = "self_test")]
+    pub(crate) log: Option<PathBuf>,
+    /// Look after so many blocks
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pub(crate) looks: Option<Vec<usize>>,
+    /// Share of gates that may raise a false alarm
+    #[arg(long, hide = true)]
+    pub(crate) alpha: Option<f64>,
+    /// Warm-up of a block in milliseconds
+    #[arg(long, hide = true, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub(crate) warmup_ms: Option<u64>,
+    /// Measured window of a block in milliseconds
+    #[arg(long, hide = true, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    pub(crate) measure_ms: Option<u64>,
+}
+
+/// How long a gate is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GateProfile {
+    /// Under six minutes for one scenario: looks after 10 and 14 blocks
+    Quick,
+    /// 10, 20 or 30 blocks of 2 + 20 s for each transport
+    #[default]
+    Standard,
+    /// 15, 30 or 45 blocks of 3 + 40 s for each transport
+    Long,
+    /// About a minute: 10 blocks, as the self-test does it
+    SelfTest,
 }
 
 #[derive(Args, Debug)]
@@ -246,6 +334,9 @@ pub(crate) struct InjectArgs {
     /// Deliver the messages with these sequence numbers after their successors
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) inject_swap: Vec<u64>,
+    /// Never give back this many bytes for every session opened
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub(crate) inject_leak_bytes: u32,
 }
 
 /// What the server does with a message for a session whose outbox is full.
@@ -312,6 +403,13 @@ fn keepalive(text: &str) -> Result<(Duration, Duration, u32), String> {
     match probes.parse() {
         Ok(probes @ 1..=127) => Ok((whole_seconds(idle)?, whole_seconds(interval)?, probes)),
         _ => Err("keepalive takes 1 to 127 probes".into()),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if (0.0..=1_000.0).contains(&percent) => Ok(percent),
+        _ => Err("write a number of percent from 0 to 1000".into()),
     }
 }
 

@@ -8,10 +8,12 @@ use std::process::ExitCode;
 pub(crate) enum End {
     /// All is well.
     Fine = 0,
-    /// A threshold was missed.
+    /// A threshold was missed, or the gate found the candidate worse.
     Missed = 1,
     /// Bad usage, a bad scenario, or pushmark itself could not do its work.
     Usage = 2,
+    /// The gate could neither find nor rule out a regression (with `--strict`).
+    Inconclusive = 3,
     /// The run is not valid, or not complete: its numbers do not count.
     NotValid = 4,
 }

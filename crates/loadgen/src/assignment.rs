@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::course::Course;
 use crate::recovery::Cut;
-use pushmark_measure::{Books, ConnectionEvent, Histogram, Interval, Nanos, Phase, Rate, Schedule};
+use pushmark_measure::{Books, ConnectionEvent, Histogram, Interval, Nanos, Phase, Rate, Schedule, Slots};
 use pushmark_scenario::plan::{self, Deadlines, Heartbeat, Reconnect, SlowReaders, TcpOptions, Workload};
 use pushmark_transport::Kind;
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,10 @@ pub struct Begin {
     pub measured: Range<Nanos>,
     /// What the server publishes (push).
     pub published: Option<Schedule>,
+    /// The share of the time in which this generator sends or opens connections; `None`: all of it. What a server
+    /// publishes has its own in its schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Slots>,
 }
 
 /// How the load ended.
@@ -291,6 +295,7 @@ pub fn schedule(
         seed,
         stream,
         staggered,
+        slots: None,
     }
 }
 

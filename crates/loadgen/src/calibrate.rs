@@ -159,6 +159,7 @@ fn engine(sessions: u32, per_second: u64, window: Duration) -> Result<Engine, Ca
             start,
             measured: measured.clone(),
             published: Some(published),
+            slots: None,
         });
     });
     std::thread::sleep(measured.end.duration_since(clock::now()) + Duration::from_millis(5));

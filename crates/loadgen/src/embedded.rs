@@ -30,6 +30,15 @@ pub enum EmbeddedError {
     NotReady(String),
 }
 
+/// Another server than our own: a program that takes the flags of `serve` and says when it is ready in the same words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerProgram {
+    /// The program.
+    pub program: PathBuf,
+    /// What it is given before the flags.
+    pub words: Vec<String>,
+}
+
 /// How the embedded server is started: also again, after a fault took it.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -46,6 +55,8 @@ pub struct Launch {
     /// What is written before the program: a command that runs another, in a network namespace say. It must become that
     /// other (`exec`), since signals are sent to what was started.
     pub prefix: Vec<String>,
+    /// What comes between the program and the flags: `serve`, with whatever else this server is to be given.
+    pub verb: Vec<String>,
     /// Further flags of `serve`: see [`serve_flags`](crate::faults::server::serve_flags).
     pub flags: Vec<String>,
 }
@@ -60,6 +71,7 @@ impl Launch {
             listen: Ipv4Addr::LOCALHOST.into(),
             control: Ipv4Addr::LOCALHOST.into(),
             prefix: Vec::new(),
+            verb: vec!["serve".to_owned()],
             flags: Vec::new(),
         }
     }
@@ -281,8 +293,8 @@ impl ServerProcess {
             None => Command::new(&launch.program),
         };
         let mut child = command
+            .args(&launch.verb)
             .args([
-                "serve",
                 "--listen",
                 &listen.to_string(),
                 "--control",

@@ -6,9 +6,11 @@
 //! Every trial gets fresh processes, on both sides: memory and CPU are charged to the right side and the right trial.
 
 pub mod assignment;
+pub mod block;
 pub mod calibrate;
 mod controls;
 mod course;
+mod duo;
 pub mod embedded;
 pub mod faults;
 pub mod machine;

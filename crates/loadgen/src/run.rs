@@ -8,7 +8,7 @@ use pushmark_transport::control::ServerStats;
 use tokio::sync::watch;
 
 use crate::preflight::Limits;
-use crate::trial::{self, TrialError};
+use crate::trial::{self, Setting, TrialError};
 
 /// How often the user has asked to stop: once, end in good order and report; twice, end at once.
 pub type Interrupt = watch::Receiver<u32>;
@@ -119,11 +119,20 @@ pub async fn run_plan(
             cell_index,
         };
         observer.trial_started(trial).map_err(RunError::Observer)?;
-        let outcome = trial::run(plan, trial, &program, limits, interrupt.clone(), observer).await;
-        match outcome {
-            Ok((summary, server)) => {
+        let setting = Setting::default();
+        let outcome = trial::run(
+            plan,
+            trial,
+            &program,
+            limits,
+            interrupt.clone(),
+            observer,
+            setting,
+        );
+        match outcome.await {
+            Ok(ended) => {
                 observer
-                    .trial_finished(&summary, server.as_ref())
+                    .trial_finished(&ended.summary, ended.server.as_ref())
                     .map_err(RunError::Observer)?;
             }
             Err(TrialError::Aborted) => return Err(RunError::Aborted),

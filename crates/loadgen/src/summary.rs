@@ -130,8 +130,8 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
     let latency_count = facts.histograms.count(Metric::Latency);
     let expects_messages = matches!(cell.workload, Workload::Push(_) | Workload::Echo(_));
 
-    if let Some((schedule, window)) = &facts.schedule {
-        books.scheduled = schedule.count_before(window.end) - schedule.count_before(window.start);
+    if facts.schedule.is_some() {
+        books.scheduled = planned(&facts).unwrap_or(0);
         // A publication within the load generator is on time by construction; a server tells what it published. What one
         // published that was killed nobody can tell: what was due is taken for sent, and so for lost where nobody has it.
         let told = !facts.server_replaced || !facts.earlier_servers.is_empty();
@@ -260,9 +260,27 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
     }
 }
 
+/// Messages that the schedule had for the measured window (push).
+pub(crate) fn planned(facts: &Facts) -> Option<u64> {
+    let (schedule, window) = facts.schedule.as_ref()?;
+    Some(schedule.count_before(window.end) - schedule.count_before(window.start))
+}
+
+/// The share of the host's processors that this trial's generator and server used in the measured window.
+pub(crate) fn trial_share(facts: &Facts) -> Option<f64> {
+    let host = facts.host_end?.load_since(facts.host_start?)?;
+    let totals = facts.totals.as_ref()?;
+    ours(&host, totals, facts)
+}
+
 /// The share of the host's processors that is neither the generator's, nor the server's, nor ours. `None` where the server's
 /// part is not known: a server that tells nothing may be the one that is busy.
 fn others(host: &HostLoad, totals: &Totals, facts: &Facts) -> Option<f64> {
+    Some((host.busy - host.own - ours(host, totals, facts)?).max(0.0))
+}
+
+/// The part of the generator and the server.
+fn ours(host: &HostLoad, totals: &Totals, facts: &Facts) -> Option<f64> {
     let server_ns = match (&facts.server_start, &facts.server_end) {
         // A server that was behind told its counts late: what it used is taken for the window alone.
         (Some(start), Some(end)) => {
@@ -274,7 +292,7 @@ fn others(host: &HostLoad, totals: &Totals, facts: &Facts) -> Option<f64> {
         _ => return None,
     };
     let generator_ns = (totals.cpu_user_ns + totals.cpu_system_ns) as f64;
-    Some((host.busy - host.own - (generator_ns + server_ns) / host.total_ns).max(0.0))
+    Some((generator_ns + server_ns) / host.total_ns)
 }
 
 /// Deliveries of the measured window that the server, or one after the other, offered to whoever was there.

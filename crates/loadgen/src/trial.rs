@@ -17,7 +17,8 @@ use pushmark_transport::{Target, TransportError, registry};
 
 use crate::assignment::CarriagePlan;
 use crate::controls::Controls;
-use crate::embedded::{Embedded, EmbeddedError, Launch};
+use crate::duo::Duo;
+use crate::embedded::{Embedded, EmbeddedError, Launch, ServerProgram};
 use crate::faults::FaultError;
 use crate::faults::server::serve_flags;
 use crate::preflight::{self, Limits};
@@ -72,7 +73,27 @@ pub enum TrialError {
     Aborted,
 }
 
-/// Runs one trial; gives its summary and the server's last statistics.
+/// What makes a trial of a gate another than one of a run.
+#[derive(Default)]
+pub(crate) struct Setting {
+    /// What the server is; `None`: the same program as the generator.
+    pub(crate) server: Option<ServerProgram>,
+    /// The trial that runs beside this one.
+    pub(crate) duo: Option<Duo>,
+}
+
+/// How a trial ended.
+pub(crate) struct Ended {
+    pub(crate) summary: TrialSummary,
+    /// The server's last statistics.
+    pub(crate) server: Option<ServerStats>,
+    /// Share of the host's processor time that went to this trial's generator and server.
+    pub(crate) trial_share: Option<f64>,
+    /// Messages that the schedule had for the measured window (push).
+    pub(crate) planned: Option<u64>,
+}
+
+/// Runs one trial.
 ///
 /// # Errors
 /// When there is no server or no worker, or the user asked twice to stop.
@@ -83,7 +104,12 @@ pub(crate) async fn run(
     limits: Limits,
     interrupt: Interrupt,
     observer: &mut dyn Observer,
-) -> Result<(TrialSummary, Option<ServerStats>), TrialError> {
+    setting: Setting,
+) -> Result<Ended, TrialError> {
+    let Setting { server, mut duo } = setting;
+    if let Some(duo) = &mut duo {
+        duo.my_turn().await;
+    }
     let cell = &plan.cells[id.cell_index];
     let in_process = registry::row(&cell.variant.transport).is_some_and(|row| row.in_process);
     let needs = preflight::needs(plan, id.cell_index, limits);
@@ -97,6 +123,9 @@ pub(crate) async fn run(
         TargetPlan::Embedded if !in_process => {
             let mut launch = Launch::on_loopback(program, &cell.server, needs.server_processes);
             launch.flags = serve_flags(&cell.server, cell.heartbeat.as_ref(), &cell.tcp);
+            if let Some(ServerProgram { program, words }) = server {
+                (launch.program, launch.verb) = (program, words);
+            }
             breaker.place(&mut launch);
             if is_secured {
                 let made = Secured::make(launch.listen)?;
@@ -140,6 +169,7 @@ pub(crate) async fn run(
         server_before: None,
         interrupt,
         observer,
+        duo,
         facts: summary::Facts {
             shares: trouble.shares,
             ..summary::Facts::default()
@@ -153,6 +183,7 @@ pub(crate) async fn run(
     }
     let server = conductor.server_stats().await;
     let mut facts = std::mem::take(&mut conductor.facts);
+    let (trial_share, planned) = (summary::trial_share(&facts), summary::planned(&facts));
     facts.server_lost = has_control && conductor.control.is_none() && !conductor.breaker.took_the_server();
     if let (Some(server), Workload::Push(_)) = (&server, &cell.workload)
         && !server.fanout_delay.is_empty()
@@ -177,7 +208,12 @@ pub(crate) async fn run(
     }
     drop(secured);
     result?;
-    Ok((summary::of(cell, facts), server))
+    Ok(Ended {
+        summary: summary::of(cell, facts),
+        server,
+        trial_share,
+        planned,
+    })
 }
 
 async fn resolve(address: &str) -> Result<SocketAddr, TrialError> {

@@ -266,7 +266,8 @@ impl Worker {
                 self.context.assignment.seed,
                 self.thread,
                 true,
-            );
+            )
+            .in_slots(begin.slots);
             opens = Some(tokio::task::spawn_local(open_and_close(
                 self.context.clone(),
                 connector,
@@ -402,7 +403,7 @@ impl Worker {
         let plan: Schedule = match (&a.workload, &begin.published) {
             (Workload::Echo(m), _) => {
                 let span = begin.start..begin.measured.end;
-                schedule(m.rate, m.pattern, span, a.seed, state.index, true)
+                schedule(m.rate, m.pattern, span, a.seed, state.index, true).in_slots(begin.slots)
             }
             (_, Some(published)) => published.clone(),
             _ => return None,

@@ -210,6 +210,7 @@ fn conduct(assignment: &Assignment, until: Until) -> Outcome {
         start,
         measured: measured.clone(),
         published,
+        slots: None,
     };
     if !matches!(until, Until::Ramp) {
         control.send_modify(|control| control.begin = Some(begin.clone()));

@@ -80,6 +80,7 @@ fn schedules(c: &mut Criterion) {
             seed: 1,
             stream: 1,
             staggered: true,
+            slots: None,
         };
         let mut cursor = schedule.cursor();
         group.bench_function(name, |b| b.iter(|| cursor.next()));

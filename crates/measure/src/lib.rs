@@ -27,7 +27,7 @@ pub use fault::{Detection, FaultOutcome, Recovery, SlowReading, Timeline};
 pub use histogram::Histogram;
 pub use interval::{Counters, Histograms, Interval, Metric, Phase};
 pub use recorder::{Recorder, Sample};
-pub use schedule::{Pattern, Rate, Schedule};
+pub use schedule::{Pattern, Rate, Schedule, Slots};
 pub use summary::{Cost, TrialSummary};
 pub use tracker::{Arrival, SequenceTracker};
 pub use verdict::{Finding, Grade, Verdict};

@@ -7,6 +7,7 @@ pub mod comparison;
 mod escape;
 pub mod expectations;
 pub mod files;
+pub mod gate;
 mod grid;
 mod html;
 pub mod markdown;

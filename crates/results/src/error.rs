@@ -32,6 +32,14 @@ pub enum ResultsError {
         /// What is missing.
         why: &'static str,
     },
+    /// There is no gate here.
+    #[error("{} is not a gate's file: {why}", shown(path))]
+    NotAGate {
+        /// What was opened.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+    },
     /// The file was written in a format this version does not read.
     #[error(
         "{} has format version {found}, and this pushmark reads version {known}: {}",

@@ -21,6 +21,7 @@ mod derived;
 mod error;
 mod events;
 mod files;
+pub mod gate;
 mod hlog;
 pub mod host;
 mod intervals;
@@ -34,6 +35,7 @@ mod write;
 
 pub use derived::write_report;
 pub use error::ResultsError;
+pub use gate::{Gate, GateVerdict};
 /// The plan, as the manifest holds it: readers of runs need no other crate to know what was run.
 pub use pushmark_scenario::plan;
 pub use run::{FORMAT_VERSION, GitState, Host, IntervalRow, Manifest, Run, RunStatus, TrialRecord};

@@ -86,6 +86,8 @@ pub struct Injection {
     pub duplicate: BTreeSet<u64>,
     /// These are delivered after their successor.
     pub swap: BTreeSet<u64>,
+    /// Every session opened costs so many bytes that are never given back.
+    pub leak_bytes: usize,
 }
 
 impl Injection {

@@ -142,6 +142,8 @@ pub(crate) struct Hub {
     count: AtomicU64,
     measured: MeasuredSpan,
     life: watch::Sender<Life>,
+    /// What sessions cost for good, when they are to.
+    leaked: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A server's life.
@@ -185,6 +187,7 @@ impl Hub {
             count: AtomicU64::new(0),
             measured: MeasuredSpan::none(),
             life: watch::Sender::new(Life::Serving),
+            leaked: Mutex::default(),
         })
     }
 
@@ -419,6 +422,11 @@ impl Host for Hub {
         });
         drop(sessions);
         self.counts.opened.fetch_add(1, Relaxed);
+        let leak = self.config.inject.leak_bytes;
+        if leak > 0 {
+            // Written, so that it is resident.
+            lock(&self.leaked).push(vec![1; leak]);
+        }
         Some(session)
     }
 

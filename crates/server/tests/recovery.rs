@@ -118,6 +118,7 @@ fn publication(from: u64, count: u64, payload_bytes: u32) -> Publish {
             seed: 1,
             stream: 0,
             staggered: false,
+            slots: None,
         },
         kind: Kind::Text,
         payload_bytes,

@@ -210,6 +210,7 @@ fn publication(rate: u64, count: u64, payload_bytes: u32) -> Publish {
             seed: 1,
             stream: 0,
             staggered: false,
+            slots: None,
         },
         kind: Kind::Text,
         payload_bytes,

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod gate;
 pub(crate) mod list;
 pub(crate) mod proxy;
 pub(crate) mod report;

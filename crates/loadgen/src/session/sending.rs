@@ -32,7 +32,8 @@ pub(super) async fn send<T: Tx>(
         context.assignment.seed,
         stream,
         true,
-    );
+    )
+    .in_slots(begin.slots);
     // Since when nothing but this generator keeps the next message from being sent.
     let mut free_since = begin.start;
     for (sequence, intended) in plan.cursor() {

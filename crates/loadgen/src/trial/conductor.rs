@@ -13,11 +13,14 @@ use super::workers::Workers;
 use super::{ANSWER, GRACE, LEAD, TrialError, connect_controls};
 use crate::assignment::{Begin, Command, Report, Stop, Totals, kind, schedule};
 use crate::controls::Controls;
+use crate::duo::Duo;
 use crate::embedded::Embedded;
 use crate::merge::Merger;
 use crate::run::{Interrupt, Observer};
 use crate::summary;
 
+/// How often it is looked whether the other of two trials stands.
+const MEET_EVERY: Duration = Duration::from_millis(20);
 /// How often it is looked whether a fault was noticed by all it hit.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -34,6 +37,8 @@ pub(super) struct Conductor<'a> {
     pub(super) interrupt: Interrupt,
     pub(super) observer: &'a mut dyn Observer,
     pub(super) facts: summary::Facts,
+    /// The trial that runs beside this one, if one does.
+    pub(super) duo: Option<Duo>,
 }
 
 /// What has come in from the workers.
@@ -82,19 +87,14 @@ impl Conductor<'_> {
             .await?;
 
         // Load.
-        let start = clock::now() + LEAD;
+        let start = self.agree_on_start(&mut progress).await?;
+        let slots = self.duo.as_ref().map(Duo::slots);
         let measured = start + load.warmup..start + load.warmup + load.measure;
         let published = match &self.cell.workload {
             Workload::Push(messages) => {
                 let span = start..measured.end;
-                Some(schedule(
-                    messages.rate,
-                    messages.pattern,
-                    span,
-                    self.plan.seed,
-                    0,
-                    false,
-                ))
+                let whole = schedule(messages.rate, messages.pattern, span, self.plan.seed, 0, false);
+                Some(whole.in_slots(slots))
             }
             _ => None,
         };
@@ -102,6 +102,7 @@ impl Conductor<'_> {
             start,
             measured: measured.clone(),
             published,
+            slots,
         };
         let mut stop_at = measured.end;
         if self.interrupted() {
@@ -177,6 +178,24 @@ impl Conductor<'_> {
         self.facts.lost_workers = lost_workers as u64;
         self.facts.partial |= lost_workers > 0;
         Ok(())
+    }
+
+    /// When the load begins: soon, or, beside another trial, when that one stands too.
+    async fn agree_on_start(&mut self, progress: &mut Progress) -> Result<Nanos, TrialError> {
+        loop {
+            let now = clock::now();
+            let Some(duo) = &mut self.duo else {
+                return Ok(now + LEAD);
+            };
+            if let Some(start) = duo.start(now) {
+                return Ok(start);
+            }
+            if self.interrupted() || progress.is_over() {
+                return Ok(now + LEAD);
+            }
+            self.collect(progress, now + MEET_EVERY, true, Progress::is_over)
+                .await?;
+        }
     }
 
     async fn begin(&mut self, begin: &Begin) -> Result<(), TrialError> {

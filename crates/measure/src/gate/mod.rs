@@ -14,6 +14,7 @@
 
 pub mod creep;
 pub mod difference;
+pub mod evidence;
 pub mod exact;
 pub mod history;
 pub mod judge;
@@ -28,6 +29,7 @@ pub mod validity;
 
 pub use creep::{ChangePoint, Creep, change_points};
 pub use difference::{Kind, Metric, NoDifference, Role, Row, Table, TableError};
+pub use evidence::{Block, Course, Figures, Found, Promises, Side};
 pub use history::{HistoryStanding, Prediction, predict};
 pub use judge::{JudgeError, Judgement, Outcome, Reading, Standing, judge, replay};
 pub use plan::{Look, Plan, PlanError, candidate_first};

@@ -2,6 +2,7 @@
 
 mod cost;
 mod detection;
+mod forest;
 mod frame;
 mod outage;
 mod over_time;
@@ -20,6 +21,7 @@ use pushmark_results::run::Run;
 
 pub use png::Rasterizer;
 
+pub(crate) use forest::forest;
 pub(crate) use palette::variant_hex;
 
 use crate::comparison::{Comparison, Point, WorkloadKind};

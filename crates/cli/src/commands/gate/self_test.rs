@@ -1,0 +1,241 @@
+//! `pushmark gate --self-test`: how often the gate is wrong on this machine, by gates whose answer is known.
+//!
+//! Half of them compare our own server with itself: a regression is a false alarm. The other half give the candidate a
+//! known amount of extra work for each message: no regression in processor time is a miss.
+
+use pushmark_loadgen::Interrupt;
+use pushmark_loadgen::block::{Arm, ServerProgram};
+use pushmark_measure::clock;
+use pushmark_measure::gate::{Role, Share, Standing};
+use pushmark_results::gate::{Gate, GateVerdict, SelfTestLog};
+use pushmark_results::host;
+use pushmark_scenario::ScenarioText;
+use serde_json::json;
+
+use super::blocks::{Ended, one};
+use super::{Scenario, Setup, plain_change};
+use crate::args::GateArgs;
+use crate::commands::catalogue;
+use crate::commands::check::minutes;
+use crate::exit::{End, Failure, Outcome};
+use crate::signals;
+use crate::terminal::Terminal;
+
+/// What is loaded when no scenario is given.
+const SCENARIO: &str = include_str!("self_test.toml");
+/// The metric that extra work must show in.
+const CPU: &str = "server_cpu_us_per_delivery";
+
+/// How many gates of a kind said what.
+#[derive(Default)]
+struct Tally {
+    gates: u64,
+    /// Said regression in anything.
+    alarms: u64,
+    /// Said regression in processor time.
+    in_cpu: u64,
+    /// Said regression in a latency that decides.
+    in_latency: u64,
+    passes: u64,
+    inconclusive: u64,
+    invalid: u64,
+}
+
+pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
+    let gates = args.self_test.unwrap_or(0);
+    let program = std::env::current_exe()?;
+    let server = |extra: Option<f64>| {
+        let mut words = vec!["serve".to_owned()];
+        if let Some(us) = extra {
+            words.extend(["--inject-work-us".to_owned(), format!("{us:.3}")]);
+        }
+        Arm::Program(ServerProgram {
+            program: program.clone(),
+            words,
+        })
+    };
+    let scenarios = || -> Result<Vec<Scenario>, Failure> {
+        if args.scenarios.is_empty() {
+            let text = ScenarioText::from_bytes("self-test.toml", SCENARIO.as_bytes());
+            let plan =
+                text.and_then(|text| pushmark_scenario::plan(&text, &Default::default(), &catalogue()));
+            let plan = plan.map_err(|e| Failure::usage(e.render(false)))?;
+            return Ok(vec![Scenario::new(plan, "self-test.toml".as_ref())]);
+        }
+        let read = |path: &std::path::PathBuf| {
+            let mut change = plain_change();
+            change.overrides.clone_from(&args.change.overrides);
+            change.transports.clone_from(&args.change.transports);
+            Ok(Scenario::new(
+                crate::commands::plan(path, &change, terminal)?,
+                path,
+            ))
+        };
+        args.scenarios.iter().map(read).collect()
+    };
+    let alike = |_: usize| (server(None), server(None));
+    let first = Setup::new(args, scenarios()?, &alike)?;
+    let most = first.profile.block * first.profile.plan.most_blocks() as u32;
+    terminal.remark(&format!(
+        "{gates} gates of alike servers and {gates} with {} % more work: {} at most",
+        args.inject_work_percent,
+        minutes(most * 2 * gates)
+    ));
+    let mut log = match &args.log {
+        Some(path) => Some(SelfTestLog::create(path)?),
+        None => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tallies = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let interrupt = signals::count()?;
+        let works = work(&first, args.inject_work_percent, interrupt.clone()).await?;
+        let mut tallies = [Tally::default(), Tally::default()];
+        // In turns, so that both kinds see the same machine.
+        for number in 0..gates {
+            for (kind, tally) in tallies.iter_mut().enumerate() {
+                let extra = |cell: usize| (kind == 1).then(|| works.get(cell).copied()).flatten();
+                let arms = |cell: usize| (server(None), server(extra(cell)));
+                let mut args = args.clone();
+                args.seed = args
+                    .seed
+                    .map(|seed| seed.wrapping_add(2 * u64::from(number) + kind as u64));
+                let setup = Setup::new(&args, scenarios()?, &arms)?;
+                let gate = setup.gate(&args, interrupt.clone(), terminal).await?;
+                tally.add(&gate);
+                let line = line(&gate, kind == 1, args.inject_work_percent, &works);
+                terminal.remark(&format!("{line}"));
+                if let Some(log) = &mut log {
+                    log.add(&line)?;
+                }
+            }
+        }
+        Ok::<_, Failure>(tallies)
+    })?;
+    let [alike, slower] = &tallies;
+    let text = words(alike, slower, args.inject_work_percent);
+    Terminal::result(&text);
+    if let Some(log) = &mut log {
+        log.add(&json!({ "summary": text.lines().collect::<Vec<_>>() }))?;
+    }
+    Ok(End::Fine)
+}
+
+impl Tally {
+    fn add(&mut self, gate: &Gate) {
+        self.gates += 1;
+        let worse = worse(gate);
+        self.alarms += u64::from(matches!(
+            gate.verdict,
+            GateVerdict::Regression | GateVerdict::Failure
+        ));
+        self.in_cpu += u64::from(worse.iter().any(|(_, name)| name == CPU));
+        self.in_latency += u64::from(worse.iter().any(|(_, name)| name.starts_with("latency")));
+        self.passes += u64::from(matches!(
+            gate.verdict,
+            GateVerdict::Pass | GateVerdict::Improvement
+        ));
+        self.inconclusive += u64::from(gate.verdict == GateVerdict::Inconclusive);
+        self.invalid += u64::from(gate.verdict == GateVerdict::Invalid);
+    }
+
+    fn share(&self, hits: u64) -> String {
+        let share = Share { hits, of: self.gates };
+        let (low, high) = share.bounds(0.025);
+        format!(
+            "{hits} of {} = {:.1} % (95 %: {:.1} to {:.1} %)",
+            self.gates,
+            100.0 * share.value(),
+            100.0 * low,
+            100.0 * high
+        )
+    }
+}
+
+/// Metrics that decide and are worse: (scenario, metric).
+fn worse(gate: &Gate) -> Vec<(String, String)> {
+    let readings = gate.found.iter().flat_map(|f| &f.judgement.readings);
+    readings
+        .filter(|r| r.standing == Standing::Regression && r.role != Role::Advisory)
+        .map(|r| (r.scenario.clone(), r.name.clone()))
+        .collect()
+}
+
+/// A gate in the log.
+fn line(gate: &Gate, slower: bool, percent: f64, works: &[f64]) -> serde_json::Value {
+    let readings = gate.found.iter().flat_map(|f| &f.judgement.readings);
+    let readings: Vec<_> = readings
+        .map(|r| {
+            json!({
+                "scenario": r.scenario, "metric": r.name, "standing": r.standing, "blocks": r.blocks, "p": r.p,
+                "change": r.estimate.map(|e| r.kind.shown(e.centre)),
+                "upper": r.estimate.and_then(|e| e.upper).map(|d| r.kind.shown(d)),
+                "detectable": r.detectable.map(|d| r.kind.shown(d)),
+            })
+        })
+        .collect();
+    json!({
+        "kind": if slower { "slower" } else { "alike" },
+        "injected_percent": slower.then_some(percent),
+        "injected_us": slower.then_some(works),
+        "ended_unix_s": clock::unix_seconds(),
+        "took_s": gate.took_s,
+        "load_average": host::gather().load_average.0,
+        "seed": gate.seed,
+        "verdict": gate.verdict,
+        "machine": gate.found.as_ref().map(|f| f.machine),
+        "failures": gate.failures,
+        "readings": readings,
+    })
+}
+
+fn words(alike: &Tally, slower: &Tally, percent: f64) -> String {
+    let line = |what: &str, share: String| format!("  {what:<34} {share}\n");
+    let rest = |t: &Tally| {
+        format!(
+            "  {:<34} {} pass, {} inconclusive, {} invalid\n",
+            "the others", t.passes, t.inconclusive, t.invalid
+        )
+    };
+    format!(
+        "nothing differs ({} gates)\n{}{}\n{percent} % more processor time a message ({} gates)\n{}{}{}{}",
+        alike.gates,
+        line("false alarms", alike.share(alike.alarms)),
+        rest(alike),
+        slower.gates,
+        line("found, in CPU per delivery", slower.share(slower.in_cpu)),
+        line("found, in anything", slower.share(slower.alarms)),
+        line("found, in a latency", slower.share(slower.in_latency)),
+        rest(slower),
+    )
+}
+
+/// How much extra work a message is so many percent of what one costs now, in microseconds, for each cell: measured in one
+/// block of alike servers.
+async fn work(setup: &Setup, percent: f64, interrupt: Interrupt) -> Result<Vec<f64>, Failure> {
+    let mut all = Vec::new();
+    for cell in &setup.cells {
+        let sides = match one(setup, cell, 0, false, interrupt.clone()).await? {
+            Ended::Both(sides) => sides,
+            Ended::Failed(what) => return Err(Failure::usage(what)),
+        };
+        let cpu = |side: &pushmark_measure::gate::Side| {
+            let cost = &side.summary.server;
+            let ns = cost.cpu_user_ns? + cost.cpu_system_ns?;
+            (side.summary.books.sent > 0).then(|| ns as f64 / 1e3 / side.summary.books.sent as f64)
+        };
+        let (b, c) = (cpu(&sides.0), cpu(&sides.1));
+        let us = b.zip(c).map(|(b, c)| (b + c) / 2.0).ok_or_else(|| {
+            Failure::usage(format!(
+                "{}: the server does not tell what a message costs",
+                cell.name
+            ))
+        })?;
+        // Every thread of the server does the work for each message, and the embedded one has so many.
+        let threads = cell.plan.cells[cell.index].server.threads;
+        let threads = threads.unwrap_or_else(pushmark_loadgen::embedded::default_threads);
+        all.push(us * percent / 100.0 / f64::from(threads.max(1)));
+    }
+    Ok(all)
+}

@@ -1,0 +1,586 @@
+//! Evidence: what both arms did, block by block, and the way from there to a verdict at each look.
+//!
+//! Everything a verdict rests on is here as plain data, so that a gate can be judged again from its file: the figures of
+//! both sides in each block, what the sensors saw, and the metrics as they were chosen at the first look. A promise of
+//! delivery is no figure: one message that the candidate loses and the baseline does not is enough.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::difference::{Metric, Role, Row, Table};
+use super::exact::median;
+use super::judge::{JudgeError, Judgement, LEAST_PRESENT, Outcome, judge};
+use super::plan::Plan;
+use super::sampling::{Sampling, median_of_seconds, quantile_rule, samples_needed};
+use super::validity::{Machine, SensorLimits, Sensors, Validity, validity};
+use crate::histogram::Histogram;
+use crate::summary::TrialSummary;
+
+/// What one arm did in one block, as its trial saw it.
+#[derive(Clone, Debug, Default)]
+pub struct Side {
+    /// What the trial came to.
+    pub summary: TrialSummary,
+    /// The server gave its own counts at the end.
+    pub server_told: bool,
+    /// Messages that the schedule had for the measured window (push).
+    pub planned: Option<u64>,
+    /// Share of the host's processor time that went to this arm's generator and server.
+    pub trial_share: Option<f64>,
+    /// Latency over the measured window, in nanoseconds.
+    pub latency: Histogram,
+    /// Samples and p99 of each second of it.
+    pub seconds: Vec<(u64, f64)>,
+    /// Connect times, in nanoseconds.
+    pub connect_time: Histogram,
+}
+
+/// The latency figures, by name and quantile.
+const LATENCIES: [(&str, f64); 4] = [
+    ("latency_p50", 0.5),
+    ("latency_p90", 0.9),
+    (P99, 0.99),
+    ("latency_p999", 0.999),
+];
+/// Gated as the median over seconds of each second's p99.
+const P99: &str = "latency_p99";
+const RATE: &str = "deliveries_per_second";
+const LOSS: &str = "loss";
+const CPU: &str = "server_cpu_us_per_delivery";
+/// Growth of the server's memory for each connection.
+pub const MEMORY: &str = "server_rss_bytes_per_session";
+const CONNECT: &str = "connect_time_p50";
+
+/// A metric's name as people read it.
+pub fn words(name: &str) -> &str {
+    match name {
+        "latency_p50" => "latency p50",
+        "latency_p90" => "latency p90",
+        P99 => "latency p99",
+        "latency_p999" => "latency p99.9",
+        RATE => "delivery rate",
+        CPU => "CPU per delivery",
+        MEMORY => "memory per connection",
+        CONNECT => "connect time p50",
+        name => name,
+    }
+}
+
+/// What a server promises without saying so, counted where it was not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promises {
+    /// Deliveries that did not happen, beyond what the server itself says it dropped.
+    pub lost: u64,
+    /// Arrivals of a message that had arrived before.
+    pub duplicated: u64,
+    /// Arrivals out of order.
+    pub reordered: u64,
+    /// Arrivals of damaged messages, or of none of ours.
+    pub corrupt: u64,
+    /// Sessions that ended though nobody asked for it.
+    pub cut_off: u64,
+    /// Connections that did not come to be.
+    pub refused: u64,
+}
+
+impl Promises {
+    /// With the words for each.
+    fn each(self) -> [(&'static str, u64); 6] {
+        [
+            ("deliveries lost without a word from the server", self.lost),
+            ("messages delivered twice", self.duplicated),
+            ("messages delivered out of order", self.reordered),
+            ("messages damaged", self.corrupt),
+            ("sessions cut off", self.cut_off),
+            ("connections refused", self.refused),
+        ]
+    }
+}
+
+/// One arm's figures of one block.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// By the metric's name. What could not be had is not there.
+    pub values: BTreeMap<String, f64>,
+    /// Latency samples.
+    pub samples: u64,
+    /// There were enough samples a second for its p99.
+    pub seconds_suffice: bool,
+    /// What was promised and not kept.
+    pub promises: Promises,
+}
+
+impl Figures {
+    /// The figures of one side.
+    pub fn of(side: &Side) -> Self {
+        let (s, mut values) = (&side.summary, BTreeMap::new());
+        let mut put = |name: &str, value: Option<f64>| {
+            if let Some(value) = value.filter(|v| v.is_finite()) {
+                values.insert(name.to_owned(), value);
+            }
+        };
+        for (name, q) in LATENCIES.into_iter().filter(|(name, _)| *name != P99) {
+            put(name, side.latency.quantile(q).map(|ns| ns as f64));
+        }
+        let (p99, rule) = median_of_seconds(0.99, &side.seconds);
+        put(P99, p99);
+        put(CONNECT, side.connect_time.quantile(0.5).map(|ns| ns as f64));
+        let b = &s.books;
+        if s.expects_messages {
+            put(RATE, Some(s.deliveries_per_second()));
+            put(LOSS, (b.expected > 0).then(|| b.lost as f64 / b.expected as f64));
+            // A server that tells nothing tells zero.
+            let cpu = s.server.cpu_us_per_delivery(b.delivered_once);
+            put(CPU, cpu.filter(|us| *us > 0.0));
+        }
+        let sessions = s.counters.established.min(s.sessions_planned);
+        let told = s.server.rss_after_bytes.is_some_and(|bytes| bytes > 0);
+        put(MEMORY, s.server.rss_bytes_per_session(sessions).filter(|_| told));
+        Self {
+            values,
+            samples: side.latency.count(),
+            seconds_suffice: rule == Sampling::Gated,
+            promises: Promises {
+                lost: b.lost.saturating_sub(b.lost_dropped_by_server),
+                duplicated: b.duplicated,
+                reordered: b.reordered,
+                corrupt: b.corrupt + b.foreign,
+                cut_off: s.sessions_ended_early,
+                refused: s.counters.failed,
+            },
+        }
+    }
+}
+
+/// One block of one scenario.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    /// What the coin said.
+    pub candidate_first: bool,
+    /// What the sensors saw.
+    pub sensors: Sensors,
+    /// One arm.
+    pub baseline: Figures,
+    /// The other.
+    pub candidate: Figures,
+}
+
+impl Block {
+    /// The block that both sides make.
+    pub fn of(candidate_first: bool, baseline: &Side, candidate: &Side) -> Self {
+        Self {
+            candidate_first,
+            sensors: sensors(baseline, candidate),
+            baseline: Figures::of(baseline),
+            candidate: Figures::of(candidate),
+        }
+    }
+}
+
+/// What the sensors saw of both.
+fn sensors(baseline: &Side, candidate: &Side) -> Sensors {
+    let (b, c) = (&baseline.summary, &candidate.summary);
+    let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+    let larger = |f: &dyn Fn(&TrialSummary) -> Option<f64>| match (f(b), f(c)) {
+        (Some(b), Some(c)) => Some(b.max(c)),
+        (one, other) => one.or(other),
+    };
+    let missed = |s: &TrialSummary| {
+        let own = s.books.not_sent.saturating_sub(s.held_back);
+        share(own, s.books.scheduled).filter(|_| s.generator_sends)
+    };
+    let lateness = |s: &TrialSummary| match s.generator_sends {
+        true => s.own_send_delay_p99_ns.max(s.loop_delay_p99_ns),
+        false => s.loop_delay_p99_ns,
+    };
+    Sensors {
+        baseline_achieved: share(b.books.sent, b.books.scheduled),
+        generator_missed: larger(&missed),
+        lateness_p99_ns: lateness(b).max(lateness(c)),
+        // What each trial took for others' is the other trial's, in part.
+        others_cpu: b
+            .others_busy_share
+            .zip(candidate.trial_share)
+            .map(|(others, beside)| (others - beside).max(0.0)),
+        steal: larger(&|s| s.host_steal_share),
+    }
+}
+
+/// A server that was told to keep to its slots and published more than they hold, in words.
+pub fn ignores_slots(side: &Side) -> Option<String> {
+    let (planned, sent) = (side.planned?, side.summary.books.sent);
+    (sent > planned + planned / 100 + 2).then(|| {
+        format!(
+            "it published {sent} messages where its turns held {planned}: it does not know slots, which older versions do not"
+        )
+    })
+}
+
+/// All blocks of one scenario.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Course {
+    /// The scenario.
+    pub scenario: String,
+    /// What is judged, chosen at the first look.
+    pub metrics: Vec<Metric>,
+    /// In order.
+    pub blocks: Vec<Block>,
+}
+
+impl Course {
+    /// Chooses what is judged, from the blocks there are: what both sides have, by the rules of sampling. Gives what is
+    /// left out or only told, in words.
+    pub fn choose_metrics(&mut self) -> Vec<String> {
+        let (s, mut notes) = (self.scenario.clone(), Vec::new());
+        let mut all: Vec<Metric> = LATENCIES
+            .into_iter()
+            .map(|(name, q)| Metric::latency(&s, name, q))
+            .collect();
+        all.extend([
+            Metric::time(&s, CONNECT),
+            Metric::rate(&s, RATE),
+            Metric::fraction(&s, LOSS),
+            Metric::resource(&s, CPU),
+            Metric::resource(&s, MEMORY),
+        ]);
+        let sides = || self.blocks.iter().flat_map(|b| [&b.baseline, &b.candidate]);
+        let least = sides().map(|f| f.samples).min().unwrap_or(0);
+        let talks = sides().any(|f| f.values.contains_key(RATE));
+        let suffice = |b: &Block| b.baseline.seconds_suffice && b.candidate.seconds_suffice;
+        let enough = self.blocks.iter().filter(|b| suffice(b)).count() as f64
+            >= LEAST_PRESENT * self.blocks.len() as f64;
+        all.retain_mut(|metric| {
+            let name = metric.name.clone();
+            let has = |f: fn(&Block) -> &Figures| self.blocks.iter().any(|b| f(b).values.contains_key(&name));
+            let missing = match (has(|b| &b.baseline), has(|b| &b.candidate)) {
+                (true, true) => None,
+                (false, false) => Some("neither side tells it"),
+                (false, true) => Some("the baseline does not tell it"),
+                (true, false) => Some("the candidate does not tell it"),
+            };
+            if let Some(who) = missing {
+                // Without messages there is nothing to say of them.
+                let expected = talks || name == CONNECT || name == MEMORY;
+                if expected {
+                    notes.push(format!("{s}: {} is left out: {who}", words(&name)));
+                }
+                return false;
+            }
+            let quantile = LATENCIES.iter().find(|(latency, _)| *latency == name);
+            if let Some((_, q)) = quantile.filter(|_| metric.role != Role::Advisory) {
+                let thin = match name == P99 {
+                    true if enough => None,
+                    true => Some("a second".to_owned()),
+                    false => match quantile_rule(*q, least) {
+                        Sampling::Gated => None,
+                        Sampling::ReportOnly { samples, .. } => {
+                            Some(format!("a block, and there are {samples}"))
+                        }
+                    },
+                };
+                if let Some(thin) = thin {
+                    metric.role = Role::Advisory;
+                    notes.push(format!(
+                        "{s}: {} decides nothing: it needs {} samples {thin}",
+                        words(&name),
+                        samples_needed(*q).unwrap_or(0),
+                    ));
+                }
+            }
+            true
+        });
+        self.metrics = all;
+        notes
+    }
+
+    /// The differences, one row for each metric.
+    pub fn rows(&self) -> Vec<Row> {
+        let difference = |metric: &Metric, block: &Block| {
+            let (b, c) = (&block.baseline, &block.candidate);
+            let thin = metric.name == P99 && metric.role != Role::Advisory;
+            if thin && !(b.seconds_suffice && c.seconds_suffice) {
+                return None;
+            }
+            let (b, c) = (b.values.get(&metric.name)?, c.values.get(&metric.name)?);
+            metric.kind.difference(*b, *c).ok()
+        };
+        let row = |metric: &Metric| Row {
+            metric: metric.clone(),
+            d: self.blocks.iter().map(|b| difference(metric, b)).collect(),
+        };
+        self.metrics.iter().map(row).collect()
+    }
+
+    /// What the candidate did not keep and the baseline did, in words.
+    pub fn broken(&self) -> Vec<String> {
+        let none = Promises::default().each();
+        let mut found = Vec::new();
+        for (place, (what, _)) in none.into_iter().enumerate() {
+            let of = |f: &Figures| f.promises.each()[place].1;
+            let kept = self.blocks.iter().all(|b| of(&b.baseline) == 0);
+            let broken: Vec<usize> = (0..self.blocks.len())
+                .filter(|k| of(&self.blocks[*k].candidate) > 0)
+                .collect();
+            if let (true, Some(first)) = (kept, broken.first()) {
+                let count: u64 = self.blocks.iter().map(|b| of(&b.candidate)).sum();
+                found.push(format!(
+                    "{}: {what}: {count} by the candidate, first in block {}, none by the baseline",
+                    self.scenario,
+                    first + 1
+                ));
+            }
+        }
+        found
+    }
+
+    /// The smaller of the arms' median p50s over the first `blocks` blocks.
+    fn typical_latency_ns(&self, blocks: usize) -> Option<u64> {
+        let p50 = |f: fn(&Block) -> &Figures| {
+            let all = self
+                .blocks
+                .iter()
+                .take(blocks)
+                .map(|b| f(b).values.get("latency_p50").copied());
+            median(&all.flatten().collect::<Vec<_>>())
+        };
+        let (b, c) = (p50(|b| &b.baseline)?, p50(|b| &b.candidate)?);
+        Some(b.min(c) as u64)
+    }
+}
+
+/// All differences, block by block, before any block is dropped.
+pub fn table(courses: &[Course]) -> Table {
+    Table {
+        rows: courses.iter().flat_map(Course::rows).collect(),
+    }
+}
+
+/// A verdict, and what it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// The verdict.
+    pub judgement: Judgement,
+    /// What the machine allowed to be judged.
+    pub machine: Machine,
+    /// Of each scenario.
+    pub validity: Vec<(String, Validity)>,
+}
+
+/// Judges the next look after `before`, the first when there was none.
+///
+/// # Errors
+/// When there are too few blocks, or the data make no sense.
+pub fn look(
+    courses: &[Course],
+    plan: &Plan,
+    limits: &SensorLimits,
+    before: Option<&Judgement>,
+) -> Result<Found, JudgeError> {
+    let place = before.map_or(0, |b| b.look + 1);
+    let at = plan
+        .looks
+        .get(place)
+        .ok_or(JudgeError::NoSuchLook(plan.looks.len()))?;
+    let (mut table, mut machine, mut all) = (Table::default(), Machine::Fit, Vec::new());
+    for course in courses {
+        let blocks = course.blocks.len().min(at.blocks);
+        let sensors: Vec<Sensors> = course.blocks.iter().take(blocks).map(|b| b.sensors).collect();
+        let found = validity(&sensors, course.typical_latency_ns(blocks), limits);
+        let dropped = found.dropped_blocks();
+        for mut row in course.rows() {
+            for (block, d) in row.d.iter_mut().enumerate() {
+                // Missing, not removed: a block keeps its number and its coin.
+                *d = d.filter(|_| !dropped.contains(&block));
+            }
+            table.rows.push(row);
+        }
+        machine = machine.max(found.machine);
+        all.push((course.scenario.clone(), found));
+    }
+    Ok(Found {
+        judgement: judge(&table, plan, before, machine)?,
+        machine,
+        validity: all,
+    })
+}
+
+/// Walks through the looks as far as the data reach, and stops where the gate would have stopped: the same verdict, from
+/// the same data, on every machine.
+///
+/// # Errors
+/// As [`look`].
+pub fn walk(courses: &[Course], plan: &Plan, limits: &SensorLimits) -> Result<Found, JudgeError> {
+    let mut last = look(courses, plan, limits, None)?;
+    let blocks = courses.iter().map(|c| c.blocks.len()).max().unwrap_or(0);
+    while last.judgement.outcome == Outcome::MoreBlocks
+        && plan
+            .looks
+            .get(last.judgement.look + 1)
+            .is_some_and(|next| next.blocks <= blocks)
+    {
+        last = look(courses, plan, limits, Some(&last.judgement))?;
+    }
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(latency_ns: u64, cpu_ns: u64) -> Side {
+        let mut side = Side::default();
+        let s = &mut side.summary;
+        s.expects_messages = true;
+        s.sessions_planned = 10;
+        s.counters.established = 10;
+        s.measured = std::time::Duration::from_secs(4);
+        (s.books.scheduled, s.books.sent) = (400, 400);
+        (s.books.expected, s.books.delivered_once) = (4_000, 4_000);
+        (s.server.cpu_user_ns, s.server.cpu_system_ns) = (Some(cpu_ns), Some(0));
+        (s.server.rss_before_bytes, s.server.rss_after_bytes) = (Some(1 << 20), Some(2 << 20));
+        s.loop_delay_p99_ns = Some(100_000);
+        for i in 0..4_000 {
+            side.latency.record(latency_ns + i);
+            side.connect_time.record(1_000_000 + i);
+        }
+        side.seconds = vec![(1_000, latency_ns as f64 * 2.0); 4];
+        side
+    }
+
+    fn course(blocks: usize, change: impl Fn(usize, &mut Side)) -> Course {
+        let mut course = Course {
+            scenario: "feed".into(),
+            ..Course::default()
+        };
+        for k in 0..blocks {
+            // A little noise, alike for both.
+            let noise = 1_000 * (k as u64 * 7 % 5);
+            let (b, mut c) = (
+                side(900_000 + noise, 40_000_000 + noise),
+                side(900_000 + noise, 40_000_000 + 2 * noise),
+            );
+            change(k, &mut c);
+            course.blocks.push(Block::of(k % 2 == 0, &b, &c));
+        }
+        course
+    }
+
+    fn plan() -> Plan {
+        Plan::spending(&[10], 0.01).unwrap()
+    }
+
+    #[test]
+    fn alike_arms_pass() {
+        let mut course = course(10, |_, _| ());
+        assert_eq!(course.choose_metrics(), [""; 0]);
+        assert_eq!(course.metrics.len(), 9);
+        assert_eq!(course.broken(), [""; 0]);
+        let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
+        assert_eq!(found.judgement.outcome, Outcome::Pass, "{found:#?}");
+    }
+
+    #[test]
+    fn more_processor_time_is_a_regression_of_that_metric_alone() {
+        let mut course = course(10, |_, c| c.summary.server.cpu_user_ns = Some(44_000_000));
+        course.choose_metrics();
+        let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
+        assert_eq!(found.judgement.outcome, Outcome::Regression);
+        for r in &found.judgement.readings {
+            assert_eq!(
+                r.standing == super::super::Standing::Regression,
+                r.name == CPU,
+                "{r:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_kib_more_a_connection_is_named() {
+        let mut course = course(10, |_, c| {
+            c.summary.server.rss_before_bytes = Some(1 << 20);
+            c.summary.server.rss_after_bytes = Some((1 << 20) + 10 * 9 * 1024);
+        });
+        for block in &mut course.blocks {
+            block.baseline.values.insert(MEMORY.into(), 8.0 * 1024.0);
+        }
+        course.choose_metrics();
+        let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
+        let memory = found
+            .judgement
+            .readings
+            .iter()
+            .find(|r| r.name == MEMORY)
+            .unwrap();
+        assert_eq!(memory.standing, super::super::Standing::Regression);
+    }
+
+    #[test]
+    fn a_promise_is_broken_only_where_the_baseline_keeps_it() {
+        let mut course = course(3, |k, c| c.summary.books.lost = u64::from(k == 1));
+        let words = course.broken();
+        assert_eq!(words.len(), 1);
+        assert!(
+            words[0].contains("lost") && words[0].contains("block 2"),
+            "{words:?}"
+        );
+        // What a server drops by its own count is a matter of statistics.
+        course.blocks[1].candidate.promises.lost = 0;
+        assert_eq!(course.broken(), [""; 0]);
+        course.blocks[0].candidate.promises.duplicated = 5;
+        course.blocks[2].baseline.promises.duplicated = 1;
+        assert_eq!(course.broken(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_missing_or_thin_is_left_out_by_name() {
+        let mut course = course(10, |_, c| {
+            c.summary.server.cpu_user_ns = Some(0);
+            c.summary.server.rss_after_bytes = None;
+            c.seconds = vec![(400, 1.0); 4];
+        });
+        let notes = course.choose_metrics().join("\n");
+        for part in [
+            "CPU per delivery is left out: the candidate does not tell it",
+            "memory per connection is left out: the candidate does not tell it",
+            "latency p99 decides nothing: it needs 1000 samples a second",
+        ] {
+            assert!(notes.contains(part), "{notes}");
+        }
+        let names: Vec<&str> = course.metrics.iter().map(|m| m.name.as_str()).collect();
+        assert!(!names.contains(&CPU) && !names.contains(&MEMORY) && names.contains(&P99));
+    }
+
+    #[test]
+    fn a_server_that_does_not_know_slots_is_found_out() {
+        let mut s = side(1, 1);
+        s.planned = Some(400);
+        assert_eq!(ignores_slots(&s), None);
+        s.summary.books.sent = 900;
+        assert!(ignores_slots(&s).unwrap().contains("900"));
+    }
+
+    #[test]
+    fn a_bad_block_is_missing_and_the_rest_is_judged() {
+        let mut course = course(10, |_, _| ());
+        course.blocks[3].sensors.lateness_p99_ns = Some(900_000_000);
+        course.choose_metrics();
+        let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
+        assert_eq!(found.validity[0].1.dropped_blocks(), [3]);
+        assert!(found.judgement.readings.iter().all(|r| r.blocks == 9));
+    }
+
+    #[test]
+    fn the_same_evidence_gives_the_same_verdict_after_it_was_written() {
+        let mut course = course(10, |k, c| {
+            c.summary.server.cpu_user_ns = Some(41_000_000 + 300_000 * k as u64)
+        });
+        course.choose_metrics();
+        let courses = [course];
+        let found = walk(&courses, &plan(), &SensorLimits::default()).unwrap();
+        let text = serde_json::to_string(&courses).unwrap();
+        let again: [Course; 1] = serde_json::from_str(&text).unwrap();
+        assert_eq!(table(&again), table(&courses));
+        assert_eq!(walk(&again, &plan(), &SensorLimits::default()).unwrap(), found);
+    }
+}

@@ -1,0 +1,216 @@
+//! A gate as people and CI systems read it: text, Markdown, JUnit XML, SARIF and a forest plot. Pure functions of a gate
+//! that was read back.
+
+mod junit;
+mod markdown;
+mod sarif;
+mod text;
+
+use pushmark_measure::gate::evidence::words;
+use pushmark_measure::gate::{Figures, Reading, Role, Standing};
+use pushmark_results::gate::{Gate, GateVerdict};
+
+pub use text::text;
+
+use crate::charts::{self, Rasterizer};
+use crate::files::ReportError;
+use crate::units::{Quantity, percent, show_alone};
+
+/// One metric of one scenario, in words.
+pub(crate) struct Line {
+    pub(crate) scenario: String,
+    /// The metric's name.
+    pub(crate) metric: String,
+    /// The medians over all blocks.
+    pub(crate) baseline: String,
+    pub(crate) candidate: String,
+    /// The estimate: plus is worse.
+    pub(crate) change: String,
+    /// Its bounds.
+    pub(crate) bounds: String,
+    pub(crate) p: String,
+    pub(crate) verdict: &'static str,
+    pub(crate) standing: Standing,
+    pub(crate) role: Role,
+    /// What follows, in a sentence.
+    pub(crate) sentence: String,
+}
+
+/// Every metric, in the order of the table.
+pub(crate) fn lines(gate: &Gate) -> Vec<Line> {
+    let readings = gate.found.iter().flat_map(|f| &f.judgement.readings);
+    readings.map(|r| line(gate, r)).collect()
+}
+
+fn line(gate: &Gate, r: &Reading) -> Line {
+    let none = || "–".to_owned();
+    let shown = |d: Option<f64>| d.map_or_else(none, |d| r.kind.words(d));
+    let estimate = r.estimate;
+    let bounds = match estimate.map(|e| (e.lower, e.upper)) {
+        Some((Some(lower), Some(upper))) => format!("{} … {}", r.kind.words(lower), r.kind.words(upper)),
+        _ => none(),
+    };
+    Line {
+        scenario: r.scenario.clone(),
+        metric: words(&r.name).to_owned(),
+        baseline: middle(gate, r, |b| &b.baseline),
+        candidate: middle(gate, r, |b| &b.candidate),
+        change: shown(estimate.map(|e| e.centre)),
+        bounds,
+        p: r.p.map_or_else(none, |p| {
+            if p < 0.0005 {
+                "<.001".to_owned()
+            } else {
+                format!("{p:.3}")
+            }
+        }),
+        verdict: match (r.standing, r.role) {
+            (Standing::Regression, Role::Advisory) => "worse (told only)",
+            (Standing::Regression, _) => "REGRESSION",
+            (Standing::Improvement, _) => "improvement",
+            (Standing::Pass, _) => "pass",
+            (Standing::Unproven, Role::Required) => "unproven",
+            (Standing::Unproven, _) => "not worse",
+            (Standing::NotTested, _) => "not tested",
+        },
+        standing: r.standing,
+        role: r.role,
+        sentence: sentence(gate, r),
+    }
+}
+
+/// What follows from a reading.
+fn sentence(gate: &Gate, r: &Reading) -> String {
+    let (name, sure) = (
+        words(&r.name),
+        format!("{:.0} %", 100.0 * (1.0 - gate.plan.bound_alpha)),
+    );
+    if let Some(why) = &r.why {
+        return format!("{name} was not tested: {why}");
+    }
+    let upper = r.estimate.and_then(|e| e.upper);
+    // Without any spread there is nothing to say of what it hides.
+    let could = r.detectable.filter(|d| *d > 1e-6).map_or_else(String::new, |d| {
+        format!("; {} or more would have been found", r.kind.words(d))
+    });
+    match (r.standing, r.estimate, upper) {
+        (Standing::Regression, Some(e), _) => {
+            let least = e.lower.map_or_else(String::new, |l| {
+                format!(", by {} at least ({sure})", r.kind.words(l))
+            });
+            format!("{name} is worse by {}{least}", r.kind.words(e.centre))
+        }
+        (_, _, Some(upper)) => format!(
+            "a {name} regression above {} is ruled out ({sure}){could}",
+            r.kind.words(upper.max(0.0))
+        ),
+        _ => format!("too few blocks to bound {name}{could}"),
+    }
+}
+
+/// The median over the blocks of one arm, in its unit.
+fn middle(gate: &Gate, r: &Reading, arm: fn(&pushmark_measure::gate::Block) -> &Figures) -> String {
+    let course = gate.courses.iter().find(|c| c.scenario == r.scenario);
+    let values: Vec<f64> = course
+        .iter()
+        .flat_map(|c| &c.blocks)
+        .filter_map(|b| arm(b).values.get(&r.name).copied())
+        .collect();
+    let Some(value) = pushmark_measure::gate::exact::median(&values) else {
+        return "–".to_owned();
+    };
+    match r.name.as_str() {
+        "loss" => percent(value),
+        "server_cpu_us_per_delivery" => show_alone(Quantity::Microseconds, value),
+        "server_rss_bytes_per_session" => show_alone(Quantity::Bytes, value),
+        "deliveries_per_second" => show_alone(Quantity::PerSecond, value),
+        _ => show_alone(Quantity::Nanoseconds, value),
+    }
+}
+
+/// The verdict in a sentence.
+pub fn headline(gate: &Gate) -> String {
+    let blocks = gate.courses.iter().map(|c| c.blocks.len()).max().unwrap_or(0);
+    let look = gate.found.as_ref().map_or_else(String::new, |f| {
+        format!(", look {} of {}", f.judgement.look + 1, gate.plan.looks.len())
+    });
+    let after = format!("after {blocks} block{}{look}", if blocks == 1 { "" } else { "s" });
+    match gate.verdict {
+        GateVerdict::Pass => format!("pass {after}: nothing is worse than its budget"),
+        GateVerdict::Improvement => {
+            format!("improvement {after}: better, and nothing is worse than its budget")
+        }
+        GateVerdict::Regression => {
+            let worse: Vec<String> = lines(gate)
+                .iter()
+                .filter(|l| l.standing == Standing::Regression && l.role != Role::Advisory)
+                .map(|l| format!("{} of {} {}", l.metric, l.scenario, l.change))
+                .collect();
+            format!("regression {after}: {}", worse.join(", "))
+        }
+        GateVerdict::Failure => format!("failure {after}: {}", gate.failures.join("; ")),
+        GateVerdict::Inconclusive => {
+            format!("inconclusive {after}: nothing is surely worse, and not all that is required is proven")
+        }
+        GateVerdict::Invalid => {
+            let why = gate
+                .found
+                .iter()
+                .flat_map(|f| &f.validity)
+                .flat_map(|(s, v)| v.findings.iter().map(move |finding| format!("{s}: {finding}")));
+            let why: Vec<String> = why.collect();
+            format!("invalid {after}: {}", why.join("; "))
+        }
+    }
+}
+
+/// Remarks: what was left out, what the sensors saw.
+pub(crate) fn remarks(gate: &Gate) -> Vec<String> {
+    let mut all = gate.notes.clone();
+    for (scenario, v) in gate.found.iter().flat_map(|f| &f.validity) {
+        all.extend(v.findings.iter().map(|finding| format!("{scenario}: {finding}")));
+        if !v.dropped.is_empty() {
+            let blocks: Vec<String> = v.dropped.iter().map(|d| (d.block + 1).to_string()).collect();
+            let why = v.dropped.first().map(|d| d.why.join(", ")).unwrap_or_default();
+            all.push(format!(
+                "{scenario}: left out as pairs: block {} ({why})",
+                blocks.join(", ")
+            ));
+        }
+    }
+    all
+}
+
+/// How it was done, in a sentence.
+pub(crate) fn method(gate: &Gate) -> String {
+    let (b, ms) = (&gate.block, |ns: u64| ns as f64 / 1e6);
+    let slots = b.slots;
+    format!(
+        "Each block starts both servers anew, warms them up for {:.1} s and measures for {:.1} s, loading them in turns of {:.0} ms \
+         ({:.0} ms of each left free). Sign-flip max-T over all metrics, {:.1} % false alarms a gate at most; seed {}.",
+        b.warmup_s,
+        b.measure_s,
+        ms(slots.length_ns),
+        ms(slots.guard_ns),
+        100.0 * gate.plan.total_alpha(),
+        gate.seed
+    )
+}
+
+/// All files of a gate's report, by name.
+///
+/// # Errors
+/// When the plot or JSON cannot be made.
+pub fn render(gate: &Gate) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let mut files = vec![
+        ("table.txt".to_owned(), text(gate, false).into_bytes()),
+        ("report.md".to_owned(), markdown::markdown(gate).into_bytes()),
+        ("junit.xml".to_owned(), junit::junit(gate).into_bytes()),
+        ("gate.sarif".to_owned(), sarif::sarif(gate)?.into_bytes()),
+    ];
+    if let Some(svg) = charts::forest(gate)? {
+        files.push(("forest.png".to_owned(), Rasterizer::new().png(&svg)?));
+        files.push(("forest.svg".to_owned(), svg.into_bytes()));
+    }
+    Ok(files)
+}
