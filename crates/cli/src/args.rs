@@ -57,7 +57,7 @@ pub(crate) enum Verb {
     ///
     /// Prints one line once it listens, then serves until SIGTERM or Ctrl-C, which end every session in its transport's
     /// orderly way. Clients get back whatever they send (echo); `run` tells it what to publish.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Print the JSON Schema of scenario files, for editors
     Schema,
     /// Print shell completions
