@@ -63,8 +63,8 @@ pub struct CarriagePlan {
     pub insecure: bool,
     /// The name that the certificate must have and that is sent; `None`: the address, which is not sent.
     pub server_name: Option<String>,
-    /// Sessions of one worker thread that share an HTTP/2 connection; 0: all of them.
-    pub streams_per_connection: Option<u32>,
+    /// What the plan says of the carrier.
+    pub setup: plan::CarriageSetup,
 }
 
 /// What may go wrong in a trial, as far as its sessions have to know.

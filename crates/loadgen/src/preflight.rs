@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use pushmark_scenario::plan::{Cell, FaultMeans, Plan, TargetPlan, Workload};
+use pushmark_scenario::plan::{Cell, FaultMeans, Plan, StreamsPerConnection, TargetPlan, Workload};
 use pushmark_transport::carrier::{Carrier, Http};
 use pushmark_transport::registry;
 
@@ -52,7 +52,8 @@ pub fn needs(plan: &Plan, cell: usize, limits: Limits) -> Needs {
         };
     };
     let per_session = connections_per_session(cell);
-    let connections = u64::from(cell.load.connections) * per_session;
+    let connections =
+        (u64::from(cell.load.connections) * per_session).div_ceil(sessions_per_connection(cell));
     let room = limits.open_files.saturating_sub(SPARE_DESCRIPTORS).max(1);
     let parts = |each: u64| u32::try_from(connections.div_ceil(each.max(1)).max(1)).unwrap_or(u32::MAX);
     let share = |of: u64, used: f64| ((of as f64 * used) as u64).max(1);
@@ -74,6 +75,17 @@ pub fn needs(plan: &Plan, cell: usize, limits: Limits) -> Needs {
 /// Whether a fault of the cell is made by these means.
 fn uses(cell: &Cell, means: FaultMeans) -> bool {
     cell.faults.iter().any(|fault| fault.kind.means() == means)
+}
+
+/// How many sessions share a connection for certain. With several workers there may be a few connections more, one for each that is
+/// not full; the spare descriptors are for them.
+fn sessions_per_connection(cell: &Cell) -> u64 {
+    let carrier: Option<Carrier> = cell.variant.carrier.parse().ok();
+    match cell.carriage.streams_per_connection {
+        _ if carrier.is_none_or(|carrier| carrier.http() == Http::Http1_1) => 1,
+        StreamsPerConnection::AtMost(most) => u64::from(most.max(1)),
+        StreamsPerConnection::All => u64::from(cell.load.connections.max(1)),
+    }
 }
 
 fn connections_per_session(cell: &Cell) -> u64 {

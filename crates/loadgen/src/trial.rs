@@ -116,7 +116,10 @@ pub(crate) async fn run(
     let mut breaker = Breaker::prepare(cell, program).await?;
     let carrier: Option<Carrier> = cell.variant.carrier.parse().ok();
     let is_secured = carrier.is_some_and(Carrier::is_secured);
-    let mut carriage = CarriagePlan::default();
+    let mut carriage = CarriagePlan {
+        setup: cell.carriage,
+        ..CarriagePlan::default()
+    };
     // Held until the server has ended.
     let mut secured = None;
     let embedded = match &cell.target {

@@ -13,9 +13,9 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Phase, Recorder, Schedule, clock};
-use pushmark_scenario::plan::{Pattern, Workload};
+use pushmark_scenario::plan::{Pattern, StreamsPerConnection, TlsVersion, Workload};
 use pushmark_transport::carrier::certificates::certificates;
-use pushmark_transport::carrier::tls::{Client, Settings, Trust};
+use pushmark_transport::carrier::tls::{Client, Settings, Trust, Version};
 use pushmark_transport::carrier::{Carriage, Carrier, Streams};
 use pushmark_transport::registry::{WithConnector, with_connector};
 use pushmark_transport::seam::{Connector, Native, Target, TcpOptions};
@@ -136,16 +136,21 @@ fn carriage(assignment: &Assignment, in_process: bool) -> Result<Carriage, Worke
             };
             let settings = Settings {
                 server_name: plan.server_name.clone(),
+                version: plan.setup.tls.map(|version| match version {
+                    TlsVersion::Tls1_2 => Version::Tls1_2,
+                    TlsVersion::Tls1_3 => Version::Tls1_3,
+                }),
                 ..Settings::trusting(trust)
             };
             Some(Arc::new(Client::new(settings).map_err(|e| failed(&e))?))
         }
         false => None,
     };
-    let streams_per_connection = match plan.streams_per_connection.map(NonZeroU32::new) {
-        None => Streams::default(),
-        Some(None) => Streams::All,
-        Some(Some(most)) => Streams::AtMost(most),
+    let streams_per_connection = match plan.setup.streams_per_connection {
+        StreamsPerConnection::All => Streams::All,
+        StreamsPerConnection::AtMost(most) => {
+            Streams::AtMost(NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN))
+        }
     };
     Ok(Carriage {
         carrier,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod carriage;
 mod trouble;
 
+pub use carriage::{CarriageSetup, StreamsPerConnection, TlsVersion};
 pub use trouble::{
     Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, Reconnect, ReconnectPolicy, SlowReaders,
     TcpOptions,
@@ -65,6 +67,9 @@ pub struct Cell {
     pub id: String,
     /// The transport and its carrier.
     pub variant: Variant,
+    /// What its carrier is told beside its name.
+    #[serde(default)]
+    pub carriage: CarriageSetup,
     /// The swept value, in the unit of the plan's axis.
     pub point: Option<f64>,
     /// The settings that are not numbers and vary in this plan: `fin, heartbeat 2s + 2s`. Empty when none do.
@@ -420,6 +425,7 @@ mod tests {
     fn plan(cells: usize, repeats: u32) -> Plan {
         let cell = Cell {
             id: "a-b".to_owned(),
+            carriage: CarriageSetup::default(),
             variant: Variant {
                 transport: "a".to_owned(),
                 carrier: "b".to_owned(),

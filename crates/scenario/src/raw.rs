@@ -45,6 +45,9 @@ pub(crate) struct ScenarioFile {
     /// What they run over; pairs that exist are measured. Left out: each transport's first carrier.
     #[schemars(with = "schema::Names<schema::CarrierName>", default)]
     pub(crate) carriers: Field,
+    /// What carriers are told beside their names.
+    #[schemars(with = "CarrierSection", default)]
+    pub(crate) carrier: Option<Spanned<Table<CarrierSection>>>,
     /// How many connections, how they arrive, for how long.
     #[schemars(with = "LoadSection")]
     pub(crate) load: Option<Spanned<Table<LoadSection>>>,
@@ -194,6 +197,19 @@ pub(crate) struct ScheduleTable {
     /// Messages in one burst.
     #[schemars(with = "schema::CountValue")]
     pub(crate) bursts: Field,
+}
+
+/// What carriers are told beside their names.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CarrierSection {
+    /// How many sessions share a connection, where the carrier can carry several on one (HTTP/2).
+    #[serde(rename = "streams-per-connection")]
+    #[schemars(with = "schema::CountOrAll", default, extend("default" = 1))]
+    pub(crate) streams_per_connection: Field,
+    /// The one version of TLS that is offered, where the carrier has TLS. Left out: both, of which 1.3 is liked better.
+    #[schemars(with = "schema::TlsWord", default)]
+    pub(crate) tls: Field,
 }
 
 /// How the reference server is set up.

@@ -109,6 +109,16 @@ described! {
             { "type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *[kM]? *$" }
         ]
     }
+    /// A count, or all.
+    CountOrAll: {
+        "description": "A whole number, a text with a suffix, or \"all\": 10, \"1k\".",
+        "anyOf": [
+            { "type": "integer", "minimum": 1 },
+            { "type": "string", "pattern": r"^( *[0-9]+(\.[0-9]+)? *[kM]? *|all)$" }
+        ]
+    }
+    /// A version of TLS.
+    TlsWord: { "enum": ["1.2", "1.3"] }
     /// A share of the connections.
     ShareValue: {
         "description": "\"all\", \"none\", or a share of them, evenly spread: 0.1.",

@@ -226,6 +226,7 @@ pub(crate) fn cell(
 ) -> Cell {
     Cell {
         id: id.to_owned(),
+        carriage: Default::default(),
         variant: Variant {
             transport: v.transport.to_owned(),
             carrier: v.carrier.to_owned(),

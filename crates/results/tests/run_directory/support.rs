@@ -17,6 +17,7 @@ pub(crate) fn cell(id: &str, transport: &str) -> Cell {
     let second = Duration::from_secs(1);
     Cell {
         id: id.to_owned(),
+        carriage: Default::default(),
         variant: Variant {
             transport: transport.to_owned(),
             carrier: "h1".to_owned(),

@@ -180,6 +180,7 @@ pub(super) fn cells(
                             when_full: condition.when_full,
                             ..sides.server.clone()
                         },
+                        carriage: sides.carriage,
                         target: sides.target.clone(),
                         deadlines: sides.deadlines,
                         heartbeat: condition.heartbeat,

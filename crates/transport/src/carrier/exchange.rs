@@ -2,9 +2,10 @@
 
 use std::task::{Context, Poll};
 
-use super::h2::{self, Lease};
+use super::h2::Lease;
 use super::kept::Headers;
 use super::stream::Stream;
+use super::streams;
 use crate::error::{Step, TransportError};
 use crate::h1::{self, Head, Progress};
 use crate::seam::Received;
@@ -30,7 +31,7 @@ pub enum Exchange {
     /// On a connection of its own.
     H1(h1::Exchange<Stream>),
     /// As streams of a connection, one after another.
-    H2(Box<h2::Exchange>),
+    H2(Box<streams::Exchange>),
 }
 
 impl Exchange {
@@ -41,7 +42,7 @@ impl Exchange {
 
     /// Speaks HTTP/2 on a connection that others may share.
     pub(super) fn on(lease: Lease) -> Self {
-        Exchange::H2(Box::new(h2::Exchange::on(lease)))
+        Exchange::H2(Box::new(streams::Exchange::on(lease)))
     }
 
     pub(super) fn lease(&self) -> Option<Lease> {

@@ -11,6 +11,7 @@ mod exchange;
 pub mod h2;
 mod kept;
 mod stream;
+mod streams;
 pub mod tls;
 mod tunnel;
 

@@ -12,8 +12,9 @@ use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Asked;
-use super::h2::{Lease, Pool, Taking, is_secured_lease, request};
+use super::h2::{Lease, Pool, is_secured_lease};
 use super::stream::Stream;
+use super::streams::{Taking, request};
 use super::{Channel, Dialed};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::http::expect_status;

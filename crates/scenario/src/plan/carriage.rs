@@ -1,0 +1,40 @@
+//! How sessions are carried, beyond the name of their carrier.
+
+use serde::{Deserialize, Serialize};
+
+/// What all variants of a plan have in common about their carriers; each uses what applies to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CarriageSetup {
+    /// How many sessions share a connection, where the carrier can carry several on one.
+    pub streams_per_connection: StreamsPerConnection,
+    /// The one version of TLS that is offered, where the carrier has TLS; `None`: whatever both sides like best.
+    pub tls: Option<TlsVersion>,
+}
+
+/// How many sessions share a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StreamsPerConnection {
+    /// At most this many, at least one.
+    AtMost(u32),
+    /// All of a worker thread.
+    All,
+}
+
+impl Default for StreamsPerConnection {
+    fn default() -> Self {
+        StreamsPerConnection::AtMost(1)
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[serde(rename = "1.2")]
+    Tls1_2,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    Tls1_3,
+}
