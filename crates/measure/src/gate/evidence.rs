@@ -562,8 +562,8 @@ mod tests {
             scenario: "storm".into(),
             ..Course::default()
         };
-        for k in 0..10 {
-            let of = |extra| {
+        for k in 0..10u64 {
+            let of = |extra: u64| {
                 let mut s = side(0, 0);
                 (s.summary.expects_messages, s.latency, s.seconds) = (false, Histogram::new(), Vec::new());
                 s.connect_time.record(1_000_000 + extra);
