@@ -131,6 +131,24 @@ fn a_regression_is_named_everywhere() {
 }
 
 #[test]
+fn an_inconclusive_gate_names_what_is_not_proven() {
+    let mut gate = gate("feed", 1.0);
+    for block in &mut gate.courses[0].blocks {
+        block.sensors.others_cpu = Some(0.9);
+    }
+    gate.found = Some(walk(&gate.courses, &gate.plan, &gate.limits).unwrap());
+    let gate = gate.sealed();
+    assert_eq!(gate.verdict, GateVerdict::Inconclusive);
+    let headline = headline(&gate);
+    assert!(
+        headline
+            .ends_with("nothing is surely worse; not proven: latency p50 of feed/a, latency p99 of feed/a"),
+        "{headline}"
+    );
+    assert!(text(&gate, false).contains("the machine was taken by others"));
+}
+
+#[test]
 fn a_failure_needs_no_figures() {
     let mut gate = gate("feed", 1.0);
     (gate.found, gate.courses) = (None, Vec::new());
