@@ -196,7 +196,7 @@ pub(crate) enum GateProfile {
     Standard,
     /// 15, 30 or 45 blocks of 3 + 40 s for each transport
     Long,
-    /// About a minute: 10 blocks, as the self-test does it
+    /// About a minute: 10 blocks, judged as the standard profile judges its first look. What the self-test runs
     SelfTest,
 }
 
