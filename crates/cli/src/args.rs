@@ -164,7 +164,7 @@ pub(crate) struct GateArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test"])]
     pub(crate) replay: Option<PathBuf>,
     /// Run N gates of alike servers and N with a slower candidate, and print how often the gate was wrong
-    #[arg(long, value_name = "N", conflicts_with_all = ["baseline", "candidate"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["baseline", "candidate", "out", "json", "strict"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) self_test: Option<u32>,
     /// How much more processor time a message costs the slower candidate
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "self_test", value_parser = percent)]
@@ -196,7 +196,7 @@ pub(crate) enum GateProfile {
     Standard,
     /// 15, 30 or 45 blocks of 3 + 40 s for each transport
     Long,
-    /// About a minute: 10 blocks, as the self-test does it
+    /// About a minute: 10 blocks, judged as the standard profile judges its first look. What the self-test runs
     SelfTest,
 }
 

@@ -104,6 +104,59 @@ fn alike_servers_get_the_same_load_in_turns_and_the_verdict_can_be_reached_again
 }
 
 #[test]
+fn sessions_that_send_and_connections_that_come_and_go_take_turns_too() {
+    let transport = over_network().next().unwrap().name;
+    let load = "connections = 20\narrival = { over = \"100ms\" }\nwarmup = \"200ms\"\nmeasure = \"1s\"\ndrain = \"5s\"";
+    for (workload, metric) in [
+        (
+            "kind = \"echo\"\nrate = \"20/s\"\npayload = \"100 B\"",
+            "deliveries_per_second",
+        ),
+        ("kind = \"connect\"\nrate = \"100/s\"", "connect_time_p50"),
+    ] {
+        let folder = Folder::new();
+        let out = folder.path("out");
+        let load = match workload.contains("connect") {
+            true => load.replace("arrival = { over = \"100ms\" }\n", ""),
+            false => load.to_owned(),
+        };
+        let file = folder.write(
+            "turns.toml",
+            &scenario(&[transport], &load, &format!("[workload]\n{workload}")),
+        );
+        let mut command = pushmark();
+        command
+            .args(["gate", "--baseline", &serve(""), "--candidate", &serve("")])
+            .args([
+                "--looks",
+                "3",
+                "--alpha",
+                "0.2",
+                "--warmup-ms",
+                "200",
+                "--measure-ms",
+                "600",
+            ])
+            .arg("--out")
+            .arg(&out)
+            .arg(file);
+        let ended = ended(command);
+        let read = Gate::read(&out).unwrap();
+        assert_eq!(ended.code, Some(code(read.verdict, false)), "{ended:#?}");
+        assert_eq!(read.failures, [""; 0]);
+        for block in &read.courses[0].blocks {
+            let (b, c) = (block.baseline.values[metric], block.candidate.values[metric]);
+            if metric == "deliveries_per_second" {
+                // 20 sessions send 20 messages a second each, in 45 % of the time.
+                assert!(b == c && (150.0..210.0).contains(&b), "{b} {c}");
+            } else {
+                assert!(b > 0.0 && c > 0.0);
+            }
+        }
+    }
+}
+
+#[test]
 fn heavy_work_is_a_regression_in_processor_time() {
     let folder = Folder::new();
     let out = folder.path("out");

@@ -23,10 +23,10 @@ const STOP_DEADLINE: Duration = Duration::from_secs(8);
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// It could not be started at all.
-    #[error("the reference server could not be started: {0}")]
+    #[error("the server could not be started: {0}")]
     Start(#[from] std::io::Error),
     /// It did not say that it listens.
-    #[error("the reference server did not get ready: {0}")]
+    #[error("the server did not get ready: {0}")]
     NotReady(String),
 }
 

@@ -134,8 +134,9 @@ impl Figures {
             let cpu = s.server.cpu_us_per_delivery(b.delivered_once);
             put(CPU, cpu.filter(|us| *us > 0.0));
         }
+        // Where sessions come and go, growth is no session's.
         let sessions = s.counters.established.min(s.sessions_planned);
-        let told = s.server.rss_after_bytes.is_some_and(|bytes| bytes > 0);
+        let told = s.expects_messages && s.server.rss_after_bytes.is_some_and(|bytes| bytes > 0);
         put(MEMORY, s.server.rss_bytes_per_session(sessions).filter(|_| told));
         Self {
             values,
@@ -252,6 +253,10 @@ impl Course {
             >= LEAST_PRESENT * self.blocks.len() as f64;
         all.retain_mut(|metric| {
             let name = metric.name.clone();
+            if name == CONNECT && !talks {
+                // All that connections are opened for.
+                metric.role = Role::Required;
+            }
             let has = |f: fn(&Block) -> &Figures| self.blocks.iter().any(|b| f(b).values.contains_key(&name));
             let missing = match (has(|b| &b.baseline), has(|b| &b.candidate)) {
                 (true, true) => None,
@@ -261,7 +266,7 @@ impl Course {
             };
             if let Some(who) = missing {
                 // Without messages there is nothing to say of them.
-                let expected = talks || name == CONNECT || name == MEMORY;
+                let expected = talks || name == CONNECT;
                 if expected {
                     notes.push(format!("{s}: {} is left out: {who}", words(&name)));
                 }
@@ -549,6 +554,28 @@ mod tests {
         }
         let names: Vec<&str> = course.metrics.iter().map(|m| m.name.as_str()).collect();
         assert!(!names.contains(&CPU) && !names.contains(&MEMORY) && names.contains(&P99));
+    }
+
+    #[test]
+    fn where_nothing_is_sent_connecting_is_what_is_proven() {
+        let mut course = Course {
+            scenario: "storm".into(),
+            ..Course::default()
+        };
+        for k in 0..10u64 {
+            let of = |extra: u64| {
+                let mut s = side(0, 0);
+                (s.summary.expects_messages, s.latency, s.seconds) = (false, Histogram::new(), Vec::new());
+                s.connect_time.record(1_000_000 + extra);
+                s
+            };
+            course.blocks.push(Block::of(k % 2 == 0, &of(k), &of(9 - k)));
+        }
+        assert_eq!(course.choose_metrics(), [""; 0]);
+        let names: Vec<_> = course.metrics.iter().map(|m| (m.name.as_str(), m.role)).collect();
+        assert_eq!(names, [(CONNECT, Role::Required)]);
+        let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
+        assert_eq!(found.judgement.outcome, Outcome::Pass);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::charts::{self, Rasterizer};
 use crate::files::ReportError;
 use crate::units::{Quantity, percent, show_alone};
 
+/// As many metrics are named in a sentence.
+const MOST_NAMES: usize = 4;
+
 /// One metric of one scenario, in words.
 pub(crate) struct Line {
     pub(crate) scenario: String,
@@ -150,7 +153,22 @@ pub fn headline(gate: &Gate) -> String {
         }
         GateVerdict::Failure => format!("failure {after}: {}", gate.failures.join("; ")),
         GateVerdict::Inconclusive => {
-            format!("inconclusive {after}: nothing is surely worse, and not all that is required is proven")
+            let open = |l: &Line| matches!(l.standing, Standing::Unproven | Standing::NotTested);
+            let mut names: Vec<String> = lines(gate)
+                .iter()
+                .filter(|l| l.role == Role::Required && open(l))
+                .map(|l| format!("{} of {}", l.metric, l.scenario))
+                .collect();
+            let more = names.len().saturating_sub(MOST_NAMES);
+            names.truncate(MOST_NAMES);
+            if more > 0 {
+                names.push(format!("and {more} more"));
+            }
+            let names = match names.is_empty() {
+                true => String::new(),
+                false => format!("; not proven: {}", names.join(", ")),
+            };
+            format!("inconclusive {after}: nothing is surely worse{names}")
         }
         GateVerdict::Invalid => {
             let why = gate
