@@ -1,6 +1,7 @@
 //! The embedded server: the reference server as a process of its own, for the length of one trial, and what a fault does to it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -81,6 +82,9 @@ impl Launch {
 pub struct Embedded {
     launch: Launch,
     address: SocketAddr,
+    /// Keeps the port from being given to others while no process has it; connects to it are refused all the same. `None`
+    /// where it is a port of another network namespace, in which nobody else asks for one.
+    reserved: Option<OwnedFd>,
     /// Empty after a fault took them.
     processes: Vec<ServerProcess>,
     paused: bool,
@@ -120,10 +124,12 @@ impl Embedded {
         let mut server = Self {
             address: SocketAddr::new(launch.listen, 0),
             launch,
+            reserved: None,
             processes: Vec::new(),
             paused: false,
         };
         server.start_again().await?;
+        server.reserved = reserve(server.address).ok();
         Ok(server)
     }
 
@@ -273,6 +279,21 @@ impl Embedded {
         }
         in_order
     }
+}
+
+/// A socket that is bound beside the server's own and never listens.
+fn reserve(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket)
 }
 
 impl ServerProcess {
