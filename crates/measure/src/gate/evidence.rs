@@ -191,14 +191,12 @@ fn sensors(baseline: &Side, candidate: &Side) -> Sensors {
         let own = s.books.not_sent.saturating_sub(s.held_back);
         share(own, s.books.scheduled).filter(|_| s.generator_sends)
     };
-    let lateness = |s: &TrialSummary| match s.generator_sends {
-        true => s.own_send_delay_p99_ns.max(s.loop_delay_p99_ns),
-        false => s.loop_delay_p99_ns,
-    };
+    let lateness = |s: &TrialSummary| s.own_send_delay_p99_ns.filter(|_| s.generator_sends);
     Sensors {
         baseline_achieved: share(b.books.sent, b.books.scheduled),
         generator_missed: larger(&missed),
         lateness_p99_ns: lateness(b).max(lateness(c)),
+        loop_delay_p99_ns: b.loop_delay_p99_ns.max(c.loop_delay_p99_ns),
         // What each trial took for others' is the other trial's, in part.
         others_cpu: b
             .others_busy_share
@@ -339,17 +337,17 @@ impl Course {
         found
     }
 
-    /// The smaller of the arms' median p50s over the first `blocks` blocks.
-    fn typical_latency_ns(&self, blocks: usize) -> Option<u64> {
-        let p50 = |f: fn(&Block) -> &Figures| {
+    /// The smaller of the arms' medians of a latency over the first `blocks` blocks.
+    fn typical_ns(&self, name: &str, blocks: usize) -> Option<u64> {
+        let middle = |f: fn(&Block) -> &Figures| {
             let all = self
                 .blocks
                 .iter()
                 .take(blocks)
-                .map(|b| f(b).values.get("latency_p50").copied());
+                .map(|b| f(b).values.get(name).copied());
             median(&all.flatten().collect::<Vec<_>>())
         };
-        let (b, c) = (p50(|b| &b.baseline)?, p50(|b| &b.candidate)?);
+        let (b, c) = (middle(|b| &b.baseline)?, middle(|b| &b.candidate)?);
         Some(b.min(c) as u64)
     }
 }
@@ -391,7 +389,12 @@ pub fn look(
     for course in courses {
         let blocks = course.blocks.len().min(at.blocks);
         let sensors: Vec<Sensors> = course.blocks.iter().take(blocks).map(|b| b.sensors).collect();
-        let found = validity(&sensors, course.typical_latency_ns(blocks), limits);
+        let found = validity(
+            &sensors,
+            course.typical_ns("latency_p50", blocks),
+            course.typical_ns(P99, blocks),
+            limits,
+        );
         let dropped = found.dropped_blocks();
         for mut row in course.rows() {
             for (block, d) in row.d.iter_mut().enumerate() {
@@ -590,7 +593,7 @@ mod tests {
     #[test]
     fn a_bad_block_is_missing_and_the_rest_is_judged() {
         let mut course = course(10, |_, _| ());
-        course.blocks[3].sensors.lateness_p99_ns = Some(900_000_000);
+        course.blocks[3].sensors.loop_delay_p99_ns = Some(900_000_000);
         course.choose_metrics();
         let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
         assert_eq!(found.validity[0].1.dropped_blocks(), [3]);

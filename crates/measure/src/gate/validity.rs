@@ -18,6 +18,10 @@ pub struct Sensors {
     pub generator_missed: Option<f64>,
     /// Both arms: p99 of the generator's own lateness in nanoseconds, the larger.
     pub lateness_p99_ns: Option<u64>,
+    /// Both arms: p99 of how late the generator's loops came round for a timer, in nanoseconds, the larger. What arrives in
+    /// one burst keeps a loop busy without making it wrong: it is held against the tail.
+    #[serde(default)]
+    pub loop_delay_p99_ns: Option<u64>,
     /// Processor time of others (total less both servers and the generator), as a share of the machine.
     pub others_cpu: Option<f64>,
     /// Share of time that the hypervisor gave to others.
@@ -33,6 +37,8 @@ pub struct SensorLimits {
     pub lateness_ns: u64,
     /// Lateness may reach this share of the typical latency if that is more.
     pub lateness_share: f64,
+    /// Loops may come round as late as this share of the typical p99 if that is more than `lateness_ns`.
+    pub loop_share: f64,
     /// Most processor time of others.
     pub others_cpu: f64,
     /// Most steal.
@@ -47,6 +53,7 @@ impl Default for SensorLimits {
             achieved: 0.995,
             lateness_ns: 1_000_000,
             lateness_share: 0.10,
+            loop_share: 0.50,
             others_cpu: 0.50,
             steal: 0.50,
             dropped: 0.30,
@@ -100,19 +107,25 @@ fn beyond(value: f64, limit: f64) -> bool {
 }
 
 /// Judges the sensors of all blocks. `typical_latency_ns` is one number for the whole gate that treats the arms alike:
-/// the smaller of their median p50s.
-pub fn validity(blocks: &[Sensors], typical_latency_ns: Option<u64>, limits: &SensorLimits) -> Validity {
+/// the smaller of their median p50s; `typical_p99_ns` the same of their p99s.
+pub fn validity(
+    blocks: &[Sensors],
+    typical_latency_ns: Option<u64>,
+    typical_p99_ns: Option<u64>,
+    limits: &SensorLimits,
+) -> Validity {
     let mut v = Validity::default();
     if blocks.is_empty() {
         v.machine = Machine::Unfit;
         v.findings.push("no block was run".to_owned());
         return v;
     }
-    let lateness_limit = typical_latency_ns.map_or(limits.lateness_ns, |typical| {
-        limits
-            .lateness_ns
-            .max((typical as f64 * limits.lateness_share) as u64)
-    });
+    let limit = |typical: Option<u64>, share: f64| {
+        let part = typical.map_or(0, |typical| (typical as f64 * share) as u64);
+        limits.lateness_ns.max(part)
+    };
+    let lateness_limit = limit(typical_latency_ns, limits.lateness_share);
+    let loop_limit = limit(typical_p99_ns, limits.loop_share);
     let percent = |x: f64| 100.0 * x;
     let (mut crowded, mut generator) = (Vec::new(), Vec::new());
     for s in blocks {
@@ -128,6 +141,14 @@ pub fn validity(blocks: &[Sensors], typical_latency_ns: Option<u64>, limits: &Se
             let (late, limit) = (late as f64 / 1e6, lateness_limit as f64 / 1e6);
             machine.push(format!(
                 "the generator was {late:.1} ms late at p99, {limit:.1} allowed"
+            ));
+        }
+        if let Some(late) = s.loop_delay_p99_ns
+            && late > loop_limit
+        {
+            let (late, limit) = (late as f64 / 1e6, loop_limit as f64 / 1e6);
+            machine.push(format!(
+                "the generator's loops came round {late:.1} ms late at p99, {limit:.1} allowed"
             ));
         }
         if let Some(others) = s.others_cpu
@@ -196,6 +217,7 @@ mod tests {
         baseline_achieved: Some(1.0),
         generator_missed: Some(0.0),
         lateness_p99_ns: Some(900_000),
+        loop_delay_p99_ns: Some(900_000),
         others_cpu: Some(0.2),
         steal: Some(0.0),
     };
@@ -203,7 +225,7 @@ mod tests {
     fn with(bad: usize, change: impl Fn(&mut Sensors)) -> Validity {
         let mut blocks = [GOOD; 10];
         blocks.iter_mut().take(bad).for_each(change);
-        validity(&blocks, Some(2_000_000), &SensorLimits::default())
+        validity(&blocks, Some(2_000_000), None, &SensorLimits::default())
     }
 
     #[test]
@@ -255,11 +277,25 @@ mod tests {
         late(&mut blocks[0]);
         let limits = SensorLimits::default();
         assert_eq!(
-            validity(&blocks, Some(50_000_000), &limits).dropped_blocks(),
+            validity(&blocks, Some(50_000_000), None, &limits).dropped_blocks(),
             [0; 0]
         );
-        assert_eq!(validity(&blocks, Some(30_000_000), &limits).dropped_blocks(), [0]);
-        assert_eq!(validity(&blocks, None, &limits).dropped_blocks(), [0]);
+        assert_eq!(
+            validity(&blocks, Some(30_000_000), None, &limits).dropped_blocks(),
+            [0]
+        );
+        assert_eq!(validity(&blocks, None, None, &limits).dropped_blocks(), [0]);
+    }
+
+    #[test]
+    fn a_loop_that_is_busy_with_a_burst_is_held_against_the_tail() {
+        let mut blocks = [GOOD; 10];
+        blocks[0].loop_delay_p99_ns = Some(4_000_000);
+        let limits = SensorLimits::default();
+        let dropped = |p99| validity(&blocks, Some(2_000_000), p99, &limits).dropped_blocks();
+        assert_eq!(dropped(Some(8_000_000)), [0; 0]);
+        assert_eq!(dropped(Some(7_000_000)), [0]);
+        assert_eq!(dropped(None), [0]);
     }
 
     #[test]
@@ -271,7 +307,7 @@ mod tests {
         let few = with(4, |s| s.baseline_achieved = Some(0.9));
         assert_eq!((few.machine, few.dropped.len()), (Machine::Fit, 0));
         assert_eq!(
-            validity(&[], None, &SensorLimits::default()).machine,
+            validity(&[], None, None, &SensorLimits::default()).machine,
             Machine::Unfit
         );
     }
