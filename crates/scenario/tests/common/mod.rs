@@ -6,24 +6,25 @@ use pushmark_scenario::{Catalogue, CatalogueEntry, Options, Plan, ScenarioError,
 
 /// The transports of this version, as the registry names them.
 pub(crate) fn catalogue() -> Catalogue {
-    let entry = |name: &str, carrier: &str, in_process| CatalogueEntry {
+    const ALL: &[&str] = &["h1", "h1+tls", "h2c", "h2+tls"];
+    let entry = |name: &str, carriers: &[&str], in_process| CatalogueEntry {
         name: name.to_owned(),
-        carriers: vec![carrier.to_owned()],
+        carriers: carriers.iter().map(|carrier| (*carrier).to_owned()).collect(),
         in_process,
     };
     Catalogue {
         transports: vec![
-            entry("ws", "h1", false),
-            entry("sse", "h1", false),
-            entry("long-poll", "h1", false),
-            entry("null", "in-process", true),
+            entry("ws", ALL, false),
+            entry("sse", ALL, false),
+            entry("long-poll", ALL, false),
+            entry("null", &["in-process"], true),
         ],
         smallest_payload_bytes: 48,
         largest_payload_bytes: 1 << 20,
     }
 }
 
-/// One with several carriers, as a later version has.
+/// One whose transports run over different carriers.
 pub(crate) fn wide_catalogue() -> Catalogue {
     let mut catalogue = catalogue();
     catalogue.transports[0].carriers = vec!["h1".to_owned(), "h1+tls".to_owned()];
