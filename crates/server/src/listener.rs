@@ -324,14 +324,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
         return;
     }
     let connection = Connection::from(peer);
-    let arrived = tokio::select! {
-        // A connection may be made long before it is used: deadlines run from the first byte.
-        arrived = arrival::look(stream, hub.config.tls.as_ref(), hub.config.header_deadline) => arrived,
-        // A session that ends may still have something to say on a way up that it has not used so far.
-        () = hub.sessions_have_ended() => return,
+    // All that is large is in a box of its own, gone when it has done its part: what stays is every idle connection's memory.
+    let Some(arrived) = Box::pin(arrive(stream, hub.clone())).await else {
+        return;
     };
-    // In boxes of their own, which the connections that are taken over never have.
-    match arrived {
+    match *arrived {
         Ok(Arrived::Plain(socket, http, opening)) => {
             let Some(socket) = take_over(socket, opening, &hub, &connection).await else {
                 return;
@@ -342,13 +339,26 @@ async fn connection(stream: TcpStream, peer: SocketAddr, hub: Arc<Hub>) {
             }
         }
         Ok(Arrived::Secured(wire, http, opening)) => {
-            if let Some(wire) = take_over(wire, opening, &hub, &connection).await {
-                watch_over(&wire, http, &hub);
-                Box::pin(serve(TokioIo::new(wire), http, hub, connection)).await;
-            }
+            let secured = async move {
+                if let Some(wire) = take_over(wire, opening, &hub, &connection).await {
+                    watch_over(&wire, http, &hub);
+                    Box::pin(serve(TokioIo::new(wire), http, hub, connection)).await;
+                }
+            };
+            Box::pin(secured).await;
         }
         // Its client hears it from the connection.
         Err(e) => tracing::debug!("a connection from {peer} came to nothing: {e}"),
+    }
+}
+
+/// What a connection brings, once something has come; `None` when the last session ended before.
+async fn arrive(stream: TcpStream, hub: Arc<Hub>) -> Option<Box<std::io::Result<Arrived>>> {
+    tokio::select! {
+        // A connection may be made long before it is used: deadlines run from the first byte.
+        arrived = arrival::look(stream, hub.config.tls.as_ref(), hub.config.header_deadline) => Some(Box::new(arrived)),
+        // A session that ends may still have something to say on a way up that it has not used so far.
+        () = hub.sessions_have_ended() => None,
     }
 }
 
