@@ -166,6 +166,9 @@ pub(crate) struct GateArgs {
     /// Run N gates of alike servers and N with a slower candidate, and print how often the gate was wrong
     #[arg(long, value_name = "N", conflicts_with_all = ["baseline", "candidate", "out", "json", "strict"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) self_test: Option<u32>,
+    /// So many gates of the self-test have the extra work, spread evenly among the alike ones (default: as many)
+    #[arg(long, value_name = "N", requires = "self_test")]
+    pub(crate) self_test_slower: Option<u32>,
     /// How much more processor time a message costs the slower candidate
     #[arg(long, value_name = "PERCENT", default_value_t = 10.0, requires = "self_test", value_parser = percent)]
     pub(crate) inject_work_percent: f64,

@@ -43,6 +43,7 @@ struct Tally {
 
 pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     let gates = args.self_test.unwrap_or(0);
+    let slower_gates = args.self_test_slower.unwrap_or(gates);
     let program = std::env::current_exe()?;
     let server = |extra: Option<f64>| {
         let mut words = vec!["serve".to_owned()];
@@ -77,9 +78,9 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     let first = Setup::new(args, scenarios()?, &alike)?;
     let most = first.profile.block * first.profile.plan.most_blocks() as u32;
     terminal.remark(&format!(
-        "{gates} gates of alike servers and {gates} with {} % more work: {} at most",
+        "{gates} gates of alike servers and {slower_gates} with {} % more work: {} at most",
         args.inject_work_percent,
-        minutes(most * 2 * gates)
+        minutes(most * gates.saturating_add(slower_gates))
     ));
     let mut log = match &args.log {
         Some(path) => Some(SelfTestLog::create(path)?),
@@ -93,8 +94,11 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
         let works = work(&first, args.inject_work_percent, interrupt.clone()).await?;
         let mut tallies = [Tally::default(), Tally::default()];
         // In turns, so that both kinds see the same machine.
-        for number in 0..gates {
+        for number in 0..gates.max(slower_gates) {
             for (kind, tally) in tallies.iter_mut().enumerate() {
+                if !falls_due(number, [gates, slower_gates][kind], gates.max(slower_gates)) {
+                    continue;
+                }
                 let extra = |cell: usize| (kind == 1).then(|| works.get(cell).copied()).flatten();
                 let arms = |cell: usize| (server(None), server(extra(cell)));
                 let mut args = args.clone();
@@ -120,6 +124,12 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
         log.add(&json!({ "summary": text.lines().collect::<Vec<_>>() }))?;
     }
     Ok(End::Fine)
+}
+
+/// Whether one of `share` gates, spread evenly over `of` rounds, falls in round `number`.
+fn falls_due(number: u32, share: u32, of: u32) -> bool {
+    let upto = |n: u32| u64::from(n) * u64::from(share) / u64::from(of.max(1));
+    upto(number.saturating_add(1)) > upto(number)
 }
 
 impl Tally {
@@ -238,4 +248,23 @@ async fn work(setup: &Setup, percent: f64, interrupt: Interrupt) -> Result<Vec<f
         all.push(us * percent / 100.0 / f64::from(threads.max(1)));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gate_of_either_kind_is_run_and_the_fewer_are_spread() {
+        for (share, of) in [(60, 60), (20, 60), (1, 60), (0, 60), (59, 60), (7, 9)] {
+            let due: Vec<u32> = (0..of).filter(|&n| falls_due(n, share, of)).collect();
+            assert_eq!(due.len(), share as usize, "{share} of {of}");
+            let gaps = due.windows(2).map(|w| w[1] - w[0]);
+            assert!(
+                gaps.clone().max().unwrap_or(0) <= of.div_ceil(share.max(1)),
+                "{due:?}"
+            );
+        }
+        assert!(!falls_due(0, 0, 0));
+    }
 }
