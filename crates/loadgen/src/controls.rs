@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 
 use pushmark_measure::Nanos;
 use pushmark_transport::control::{ControlClient, Disconnect, Publish, ServerStats};
-use pushmark_transport::{Target, TransportError};
+use pushmark_transport::{Step, Target, TransportError};
 
 /// Control connections, one to each process of the server.
 pub(crate) struct Controls(Vec<ControlClient>);
 
 impl Controls {
-    /// Connects to every process and reads its statistics once.
+    /// Connects to every process and reads its statistics once, each within the target's deadlines: a server that is none of
+    /// ours may leave such a request without any answer.
     ///
     /// # Errors
     /// With the address of the first that cannot be controlled.
@@ -29,7 +30,11 @@ impl Controls {
                 client.stats().await?;
                 Ok(client)
             };
-            clients.push(connected.await.map_err(|e| (address, e))?);
+            let deadline = target.connect_deadline.saturating_add(target.open_deadline);
+            let connected = tokio::time::timeout(deadline, connected)
+                .await
+                .unwrap_or_else(|_| Err(TransportError::timed_out(Step::Receive, deadline)));
+            clients.push(connected.map_err(|e| (address, e))?);
         }
         Ok(Self(clients))
     }

@@ -193,6 +193,26 @@ impl Running {
         kill(self.pid(), signal);
     }
 
+    /// What it has said on stdout so far.
+    pub(crate) fn said(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has said on stderr so far.
+    pub(crate) fn complaints(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// It has closed what it speaks on: it says nothing more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.listening.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Its stdin, when that is a pipe: it can end itself when the pipe is closed, however we end.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
+    }
+
     /// Waits until stderr has a line with all of `parts` in it.
     pub(crate) fn wait_for_line(&self, parts: &[&str]) {
         self.wait_for_lines(1, parts);
