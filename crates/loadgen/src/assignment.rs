@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use crate::course::Course;
 use crate::recovery::Cut;
-use pushmark_measure::{Books, ConnectionEvent, Histogram, Interval, Nanos, Phase, Rate, Schedule, Slots};
+use pushmark_measure::{
+    Books, ConnectionEvent, Histogram, Interval, Nanos, Negotiation, Phase, Rate, Schedule, Slots,
+};
 use pushmark_scenario::plan::{self, Deadlines, Heartbeat, Reconnect, SlowReaders, TcpOptions, Workload};
 use pushmark_transport::Kind;
 use serde::{Deserialize, Serialize};
@@ -211,8 +213,8 @@ pub struct Totals {
     pub stayed_after: Histogram,
     /// Sessions established, by their route.
     pub established_by_route: BTreeMap<usize, u64>,
-    /// What sessions have negotiated, in words, from their connections themselves: how many of each.
-    pub negotiated: BTreeMap<String, u64>,
+    /// What connections agreed on, and which got something else than what was asked for.
+    pub negotiation: Negotiation,
     /// Sessions that were slow on purpose, which are in none of the other counts: how many, expected, delivered.
     pub slow: (u64, u64, u64),
 }
@@ -244,9 +246,7 @@ impl Totals {
         self.course.merge(&other.course);
         self.stayed_before.merge(&other.stayed_before);
         self.stayed_after.merge(&other.stayed_after);
-        for (negotiated, count) in &other.negotiated {
-            *self.negotiated.entry(negotiated.clone()).or_default() += count;
-        }
+        self.negotiation.merge(&other.negotiation);
         for (route, count) in &other.established_by_route {
             *self.established_by_route.entry(*route).or_default() += count;
         }

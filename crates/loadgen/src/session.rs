@@ -112,7 +112,10 @@ async fn serve<T: Tx, R: Rx>(
     let heard = format!("last heard {heard:.6} s before");
     match &ended {
         Ok(()) => context.event(state.index, EventKind::ClosedByPeer, heard),
-        Err(e) => context.event(state.index, EventKind::Dropped, format!("{e}; {heard}")),
+        Err(e) => {
+            context.note_dropped(state.index, e);
+            context.event(state.index, EventKind::Dropped, format!("{e}; {heard}"));
+        }
     }
     if context.trouble.is_some() {
         state.cut(Cut {

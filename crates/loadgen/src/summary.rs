@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use pushmark_measure::{
-    Cost, Counters, Histograms, Metric, Nanos, Schedule, SlowReading, TrialSummary, clock,
+    Cost, Counters, Histograms, Metric, Nanos, Negotiation, Schedule, SlowReading, TrialSummary, clock,
 };
-use pushmark_scenario::plan::{Cell, ReconnectPolicy, Workload};
+use pushmark_scenario::plan::{Cell, ReconnectPolicy, TlsVersion, Workload};
 use pushmark_transport::CloseReason;
+use pushmark_transport::carrier::Carrier;
 use pushmark_transport::control::{Disconnect, ServerStats};
 
 use crate::assignment::Totals;
@@ -256,8 +257,34 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         slow: slow_reading(&totals, &facts),
         fault_failed: facts.fault_failed.clone(),
         proxy_delay_p99_ns: facts.proxy_delay_p99_ns,
+        negotiation: Negotiation {
+            asked: asked(cell).unwrap_or_default(),
+            asked_to_resume: cell.carriage.resumption && is_secured(cell),
+            ..totals.negotiation.clone()
+        },
         counters: facts.counters,
     }
+}
+
+fn carrier(cell: &Cell) -> Option<Carrier> {
+    cell.variant.carrier.parse().ok()
+}
+
+fn is_secured(cell: &Cell) -> bool {
+    carrier(cell).is_some_and(Carrier::is_secured)
+}
+
+/// What connections are asked for, in words; `None` where nothing is to be agreed on.
+fn asked(cell: &Cell) -> Option<String> {
+    let carrier = carrier(cell)?;
+    let http = carrier.http();
+    let secured = match (carrier.is_secured(), cell.carriage.tls) {
+        (false, _) => " in the clear".to_owned(),
+        (true, None) => format!(", ALPN {}, TLS 1.2 or 1.3", http.alpn()),
+        (true, Some(TlsVersion::Tls1_2)) => format!(", ALPN {}, TLS 1.2", http.alpn()),
+        (true, Some(TlsVersion::Tls1_3)) => format!(", ALPN {}, TLS 1.3", http.alpn()),
+    };
+    Some(format!("{carrier}: {}{secured}", http.as_str()))
 }
 
 /// Messages that the schedule had for the measured window (push).

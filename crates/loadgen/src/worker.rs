@@ -202,7 +202,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
         measured: Cell::default(),
         events: RefCell::default(),
         outcomes: Cell::default(),
-        negotiated: RefCell::default(),
+        negotiation: RefCell::default(),
         open: Cell::new(0),
         resolved: Notify::new(),
         assignment,
@@ -504,7 +504,7 @@ impl Worker {
             stayed_before: trouble.map_or_else(Default::default, |t| t.stayed_before.take()),
             stayed_after: trouble.map_or_else(Default::default, |t| t.stayed_after.take()),
             established_by_route: by_route,
-            negotiated: self.context.negotiated.take(),
+            negotiation: self.context.negotiation.take(),
             slow,
             ..Totals::default()
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::books::Books;
 use crate::fault::{FaultOutcome, Recovery, SlowReading, Timeline};
 use crate::interval::Counters;
+use crate::negotiation::Negotiation;
 
 /// One side's cost over the measured window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,6 +111,8 @@ pub struct TrialSummary {
     pub fault_failed: Option<String>,
     /// Added by the proxy that makes faults, 99th percentile each way, in nanoseconds; `None` without one.
     pub proxy_delay_p99_ns: Option<u64>,
+    /// What connections agreed on with their peer; nothing in runs of before that was kept.
+    pub negotiation: Negotiation,
     /// The trial was ended before its time (a signal, or a worker or server that died).
     pub partial: bool,
 }

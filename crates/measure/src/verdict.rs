@@ -113,10 +113,14 @@ impl Verdict {
         if s.counters.established < s.sessions_planned {
             let (got, planned) = (s.counters.established, s.sessions_planned);
             let grade = if got == 0 { Grade::Invalid } else { Grade::Suspect };
+            let why = s.negotiation.why_most_failed();
             v.add(
                 grade,
-                format!("{got} of {planned} planned sessions were established"),
+                format!("{got} of {planned} planned sessions were established{why}"),
             );
+        }
+        for (grade, reason) in s.negotiation.findings(breaks) {
+            v.add(grade, reason);
         }
         if s.sessions_ended_early > 0 && !breaks {
             v.add(

@@ -111,6 +111,21 @@ impl fmt::Display for ErrorClass {
     }
 }
 
+impl ErrorClass {
+    /// The peer, or what secures the connection to it, is not what was asked for: whatever could be measured would be something
+    /// else.
+    pub fn is_other_than_asked(self) -> bool {
+        matches!(
+            self,
+            ErrorClass::Negotiation
+                | ErrorClass::CertificateExpired
+                | ErrorClass::CertificateName
+                | ErrorClass::CertificateUntrusted
+                | ErrorClass::Tls
+        )
+    }
+}
+
 /// An error of one connection.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{step}: {class}{}{detail}", if detail.is_empty() { "" } else { ": " })]
@@ -147,7 +162,11 @@ impl TransportError {
         // What lies between a transport and the socket wraps its own errors in the system's.
         let inner = error.get_ref();
         if let Some(tls) = inner.and_then(|e| e.downcast_ref::<rustls::Error>()) {
-            return Self::new(step, crate::carrier::tls::class_of(tls), tls);
+            let class = crate::carrier::tls::class_of(tls);
+            return match crate::carrier::tls::advice(tls) {
+                Some(advice) => Self::new(step, class, format_args!("{advice} ({tls})")),
+                None => Self::new(step, class, tls),
+            };
         }
         if let Some(h2) = inner.and_then(|e| e.downcast_ref::<h2::Error>()) {
             return crate::carrier::h2::class_of(step, h2);

@@ -88,6 +88,8 @@ pub struct ConnectTimes {
     pub secured: Nanos,
     /// The session can be used: headers of a 101 or a 200 have arrived.
     pub usable: Nanos,
+    /// The session has a part in a connection that another had made: there was nothing to connect or to secure.
+    pub joined: bool,
 }
 
 /// A usable session.

@@ -4,12 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use pushmark_measure::{ConnectionEvent, EventKind, Histogram, Metric, Nanos, Recorder, clock};
+use pushmark_measure::{
+    ConnectionEvent, EventKind, Histogram, Metric, Nanos, Negotiation, Recorder, clock,
+};
 use pushmark_scenario::plan;
-use pushmark_transport::TransportError;
-use pushmark_transport::carrier::Negotiated;
 use pushmark_transport::seam::{Connected, Connector, Native, Target};
 use pushmark_transport::timer::Timer;
+use pushmark_transport::{ErrorClass, Step, TransportError};
 use tokio::sync::{Notify, watch};
 
 use super::Control;
@@ -67,8 +68,8 @@ pub(crate) struct Context {
     pub(super) events: RefCell<Vec<ConnectionEvent>>,
     /// Attempts that have an outcome: established, failed.
     pub(super) outcomes: Cell<(u32, u32)>,
-    /// What connections have negotiated, and how many sessions have each.
-    pub(super) negotiated: RefCell<BTreeMap<String, u64>>,
+    /// What connections agreed on, and which got something else.
+    pub(super) negotiation: RefCell<Negotiation>,
     pub(super) open: Cell<u64>,
     pub(super) resolved: Notify,
 }
@@ -184,11 +185,43 @@ impl Context {
         });
     }
 
-    fn note(&self, negotiated: &Negotiated) {
+    /// What a session got. `timed`: as one of those that are asked for.
+    fn note<T, R>(&self, connected: &Connected<T, R>, timed: bool) {
         // What needs no server negotiates nothing.
-        if self.target.in_process.is_none() {
-            let mut all = self.negotiated.borrow_mut();
-            *all.entry(negotiated.to_string()).or_default() += 1;
+        if self.target.in_process.is_some() {
+            return;
+        }
+        let negotiated = &connected.negotiated;
+        let mut all = self.negotiation.borrow_mut();
+        *all.agreed.entry(negotiated.to_string()).or_default() += 1;
+        if connected.times.joined {
+            return;
+        }
+        all.connections += 1;
+        if let Some(tls) = &negotiated.tls {
+            let asked = self.target.carriage.tls.as_ref().is_some_and(|tls| tls.asks_to_resume());
+            all.resumed += u64::from(tls.resumed);
+            all.cold_in_window += u64::from(asked && timed && !tls.resumed && self.is_connect());
+        }
+    }
+
+    /// The workload is connecting itself.
+    fn is_connect(&self) -> bool {
+        matches!(self.assignment.workload, plan::Workload::Connect { .. })
+    }
+
+    /// An attempt that failed, by what.
+    fn note_failed(&self, session: u32, error: &TransportError) {
+        let mut all = self.negotiation.borrow_mut();
+        all.failed(error.key(), session, error.class.is_other_than_asked(), || {
+            error.detail.clone()
+        });
+    }
+
+    /// A session was dropped: whether because a further connection of it did not get what was asked for.
+    pub(crate) fn note_dropped(&self, session: u32, error: &TransportError) {
+        if error.class == ErrorClass::Negotiation || error.step == Step::Secure {
+            self.note_failed(session, error);
         }
     }
 
@@ -224,12 +257,13 @@ impl Context {
             Ok(connected) => {
                 self.open.set(self.open.get() + 1);
                 self.open_changed(1);
-                self.note(&connected.negotiated);
+                self.note(connected, false);
                 let took_us = connected.times.usable.since(connected.times.started) / 1_000;
                 self.event(session, EventKind::Reconnected, format!("{took_us} us"));
                 "established".to_owned()
             }
             Err(e) => {
+                self.note_failed(session, e);
                 self.event(session, EventKind::ReconnectFailed, e.to_string());
                 e.key()
             }
@@ -269,12 +303,13 @@ impl Context {
         let connected = match result {
             Ok(connected) => {
                 let times = connected.times;
-                self.note(&connected.negotiated);
+                self.note(&connected, timed);
                 if timed {
                     let mut recorder = self.recorder.borrow_mut();
                     recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
                     recorder.record_connect(Metric::TcpConnectTime, times.tcp_connected.since(times.started));
-                    if connected.negotiated.tls.is_some() {
+                    // Where there was nothing to secure, nothing took time.
+                    if connected.negotiated.tls.is_some() && !times.joined {
                         recorder
                             .record_connect(Metric::TlsConnectTime, times.secured.since(times.tcp_connected));
                     }
@@ -288,6 +323,7 @@ impl Context {
             }
             Err(e) => {
                 self.outcomes.set((established, failed + 1));
+                self.note_failed(session, &e);
                 self.event(session, EventKind::Failed, e.to_string());
                 None
             }

@@ -10,6 +10,8 @@ pub struct CarriageSetup {
     pub streams_per_connection: StreamsPerConnection,
     /// The one version of TLS that is offered, where the carrier has TLS; `None`: whatever both sides like best.
     pub tls: Option<TlsVersion>,
+    /// Where the carrier has TLS, connections take up the keys of earlier ones of the same worker thread.
+    pub resumption: bool,
 }
 
 /// How many sessions share a connection.

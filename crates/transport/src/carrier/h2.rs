@@ -100,7 +100,11 @@ impl Book {
         }
         let first = self.first.get();
         let shown = first.escape_ascii();
-        let words = format_args!("the server does not speak HTTP/2: it begins with \"{shown}\"");
+        let advice = match first {
+            [20..=23, 3, ..] => "the peer speaks TLS on this port, so use h1+tls or h2+tls",
+            _ => "use a carrier that it speaks, as h1",
+        };
+        let words = format_args!("the server does not speak HTTP/2: it begins with \"{shown}\"; {advice}");
         TransportError::new(step, ErrorClass::Negotiation, words)
     }
 }
@@ -313,10 +317,14 @@ impl Pool {
     pub(super) async fn lease(&self, target: &Target) -> Result<Dialed<Lease>, TransportError> {
         let started = clock::now();
         let place = Place::take(self.slot(target));
+        let mut joined = true;
         let shared = place
             .0
             .connection
-            .get_or_try_init(|| connect(target))
+            .get_or_try_init(|| {
+                joined = false;
+                connect(target)
+            })
             .await?
             .clone();
         if target.kernel_stamps {
@@ -332,6 +340,7 @@ impl Pool {
             started,
             tcp_connected: tcp_connected.max(started),
             secured: secured.max(started),
+            joined,
             negotiated,
         })
     }

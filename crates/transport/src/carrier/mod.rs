@@ -176,24 +176,22 @@ impl Negotiated {
     };
 }
 
+/// What was agreed on, but for what differs from one connection to the next while all is well: whether it was resumed, and how
+/// many sessions share it, which is counted.
 impl fmt::Display for Negotiated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.http.as_str())?;
         match self.tls {
-            None => f.write_str(", no TLS")?,
+            None => f.write_str(" in the clear")?,
             Some(agreed) => {
                 let alpn = self.alpn.unwrap_or("none");
                 write!(f, ", ALPN {alpn}, {} {}", agreed.version.as_str(), agreed.cipher)?;
-                if agreed.resumed {
-                    f.write_str(", resumed")?;
+                if !agreed.verified {
+                    f.write_str(", certificate not verified")?;
                 }
             }
         }
-        match self.streams_per_connection {
-            None => Ok(()),
-            Some(Streams::All) => f.write_str(", all sessions of a thread on one connection"),
-            Some(Streams::AtMost(most)) => write!(f, ", up to {most} sessions on one connection"),
-        }
+        Ok(())
     }
 }
 
@@ -207,6 +205,8 @@ pub struct Dialed<T> {
     pub tcp_connected: Nanos,
     /// TLS done; without TLS, the same as `tcp_connected`.
     pub secured: Nanos,
+    /// Another session had made the connection.
+    pub joined: bool,
     /// What the connection is.
     pub negotiated: Negotiated,
 }
@@ -219,6 +219,7 @@ impl<T> Dialed<T> {
             tcp_connected: self.tcp_connected,
             secured: self.secured,
             usable: clock::now(),
+            joined: self.joined,
         }
     }
 
@@ -230,6 +231,7 @@ impl<T> Dialed<T> {
             started,
             tcp_connected,
             secured: self.secured,
+            joined: self.joined,
             negotiated: self.negotiated,
         };
         (self.made, rest)
@@ -242,6 +244,7 @@ impl<T> Dialed<T> {
             started: self.started,
             tcp_connected: self.tcp_connected,
             secured: self.secured,
+            joined: self.joined,
             negotiated: self.negotiated,
         }
     }
@@ -322,6 +325,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
             started,
             tcp_connected,
             secured: tcp_connected,
+            joined: false,
             negotiated: Negotiated {
                 http: carriage.carrier.http(),
                 ..Negotiated::PLAIN
@@ -342,6 +346,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
         started,
         tcp_connected,
         secured: clock::now(),
+        joined: false,
         negotiated: Negotiated {
             http: carriage.carrier.http(),
             alpn,

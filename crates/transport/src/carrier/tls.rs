@@ -3,6 +3,7 @@
 //! TLS 1.2 and 1.3 by rustls with ring. A cold connect is a cold one: sessions are not resumed unless asked for, though the
 //! library would by default.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ pub struct Agreed {
     pub cipher: &'static str,
     /// Keys came from an earlier session of this client.
     pub resumed: bool,
+    /// The certificate was held against those that are trusted.
+    pub verified: bool,
 }
 
 /// Whom a client believes.
@@ -103,6 +106,9 @@ fn bad(e: impl std::fmt::Display) -> BadSettings {
 pub struct Client {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    version: Option<Version>,
+    verifies: bool,
+    asks_to_resume: bool,
 }
 
 /// The one provider of cryptography.
@@ -130,11 +136,17 @@ impl Client {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions(settings.version))
             .map_err(bad)?;
+        let verifies = matches!(settings.trust, Trust::Roots(_));
         let builder = match settings.trust {
             Trust::Roots(certificates) => {
                 let mut roots = RootCertStore::empty();
+                let mut refused = None;
                 for certificate in certificates {
-                    roots.add(certificate).map_err(bad)?;
+                    refused = roots.add(certificate).err().or(refused);
+                }
+                // A system's collection may hold one that is too odd; it vouches for nobody.
+                if let (true, Some(why)) = (roots.is_empty(), refused) {
+                    return Err(bad(why));
                 }
                 builder.with_root_certificates(roots)
             }
@@ -153,7 +165,53 @@ impl Client {
         Ok(Self {
             config: Arc::new(config),
             server_name: server_name.map_err(bad)?,
+            version: settings.version,
+            verifies,
+            asks_to_resume: settings.resumption,
         })
+    }
+
+    /// Whether connections take up the keys of earlier ones, where the peer has given what they need for it.
+    pub fn asks_to_resume(&self) -> bool {
+        self.asks_to_resume
+    }
+
+    /// What an error of the handshake means, and what to do about it.
+    fn refused(&self, error: &io::Error, address: SocketAddr, http: Http) -> TransportError {
+        let mut refused = TransportError::from_io(Step::Secure, error);
+        let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+        let words = match (refused.class, inner) {
+            (_, Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol))) => format!(
+                "the server speaks no {} here (it refused ALPN {}); use a carrier that it speaks",
+                http.as_str(),
+                http.alpn()
+            ),
+            (_, Some(rustls::Error::AlertReceived(AlertDescription::ProtocolVersion))) => format!(
+                "the server takes no {}; offer another version (carrier.tls)",
+                self.version.map_or("TLS 1.2 or 1.3", Version::as_str)
+            ),
+            (_, Some(rustls::Error::InvalidMessage(why))) => format!(
+                "what came is no TLS ({why:?}); if the server speaks none on this port, use h1 or h2c"
+            ),
+            (ErrorClass::CertificateExpired, _) => "the certificate is not valid at this time; have the server \
+                 show a current one (or --insecure, which verifies nothing)"
+                .to_owned(),
+            (ErrorClass::CertificateName, _) => format!(
+                "the certificate is for another name than {}; ask for the one it has (--sni NAME)",
+                self.name(address).to_str()
+            ),
+            (ErrorClass::CertificateUntrusted, _) => {
+                format!("nobody who is trusted vouches for the certificate; give its issuer (--cacert FILE): {error}")
+            }
+            _ => return refused,
+        };
+        refused.detail = TransportError::new(Step::Secure, refused.class, words).detail;
+        refused
+    }
+
+    fn name(&self, address: SocketAddr) -> ServerName<'static> {
+        let named = self.server_name.clone();
+        named.unwrap_or_else(|| ServerName::IpAddress(address.ip().into()))
     }
 
     /// Secures `stream` to `address` for `http`. What ALPN settled on is told beside the stream.
@@ -163,14 +221,10 @@ impl Client {
         address: SocketAddr,
         http: Http,
     ) -> Result<(Box<TlsStream<Stamped>>, Agreed, Option<&'static str>), TransportError> {
-        let name = self
-            .server_name
-            .clone()
-            .unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
         let connector = TlsConnector::from(self.config.clone());
         let offered = vec![http.alpn().as_bytes().to_vec()];
-        let connected = connector.with_alpn(offered).connect(name, stream).await;
-        let stream = connected.map_err(|e| TransportError::from_io(Step::Secure, &e))?;
+        let connected = connector.with_alpn(offered).connect(self.name(address), stream).await;
+        let stream = connected.map_err(|e| self.refused(&e, address, http))?;
         let connection = stream.get_ref().1;
         // A server without ALPN speaks HTTP/1.1; one with it has said what it speaks.
         let alpn = match (connection.alpn_protocol(), http) {
@@ -178,7 +232,10 @@ impl Client {
             (None, Http::Http1_1) => None,
             (got, _) => {
                 let got = got.map_or("nothing".into(), String::from_utf8_lossy);
-                let words = format_args!("ALPN settled on {got} where {} was needed", http.alpn());
+                let words = format_args!(
+                    "ALPN settled on {got} where {} was needed; use a carrier that the server speaks",
+                    http.alpn()
+                );
                 return Err(TransportError::new(Step::Secure, ErrorClass::Negotiation, words));
             }
         };
@@ -195,8 +252,31 @@ impl Client {
             version,
             cipher: suite.and_then(|s| s.suite().as_str()).unwrap_or("unknown"),
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            verified: self.verifies,
         };
         Ok((Box::new(stream), agreed, alpn))
+    }
+}
+
+/// What to do about a server that gave a connection up for what it was shown, or was not.
+pub(crate) fn advice(error: &rustls::Error) -> Option<&'static str> {
+    let rustls::Error::AlertReceived(alert) = error else {
+        return None;
+    };
+    match alert {
+        AlertDescription::CertificateRequired => {
+            Some("the server requires a client certificate; give one (--client-cert FILE --client-key FILE)")
+        }
+        AlertDescription::HandshakeFailure => Some(
+            "the server has no version and cipher suite in common with what was offered, or requires a client certificate \
+             (--client-cert FILE --client-key FILE)",
+        ),
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::CertificateExpired
+        | AlertDescription::DecryptError => Some("the server does not take the client certificate that it was shown"),
+        _ => None,
     }
 }
 

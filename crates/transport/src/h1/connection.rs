@@ -176,10 +176,17 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
                 ));
             }
             Err(e) => {
+                // A TLS record: its type, then a version that begins with 3 (RFC 8446, section 5.1).
+                let secured = matches!(self.carried[..], [20..=23, 3, ..]);
+                let advice = if secured {
+                    "; the peer speaks TLS on this port, so use h1+tls or h2+tls"
+                } else {
+                    ""
+                };
                 return Err(TransportError::new(
                     step,
                     ErrorClass::Protocol,
-                    format_args!("not an HTTP/1 response: {e}"),
+                    format_args!("not an HTTP/1 response: {e}{advice}"),
                 ));
             }
         };
