@@ -88,6 +88,8 @@ pub struct ConnectTimes {
     pub secured: Nanos,
     /// The session can be used: headers of a 101 or a 200 have arrived.
     pub usable: Nanos,
+    /// How often the peer had to be waited for until then.
+    pub round_trips: u32,
 }
 
 /// A usable session.

@@ -64,6 +64,8 @@ pub(crate) struct Context {
     /// Kept where something breaks.
     pub(crate) trouble: Option<Trouble>,
     pub(super) measured: Cell<Measured>,
+    /// Messages that came in the whole trial, each once, and their payload bytes.
+    pub(crate) arrived: Cell<(u64, u64)>,
     pub(super) events: RefCell<Vec<ConnectionEvent>>,
     /// Attempts that have an outcome: established, failed.
     pub(super) outcomes: Cell<(u32, u32)>,

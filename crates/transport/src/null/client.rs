@@ -36,6 +36,7 @@ impl Connector for NullConnector {
             tcp_connected: now,
             secured: now,
             usable: now,
+            round_trips: 0,
         };
         Ok(Connected {
             tx: NullTx(peer, queue.clone()),
