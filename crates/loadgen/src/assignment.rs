@@ -7,7 +7,7 @@ use std::ops::Range;
 use crate::course::Course;
 use crate::recovery::Cut;
 use pushmark_measure::{
-    Books, ConnectionEvent, Histogram, Interval, Nanos, Negotiation, Phase, Rate, Schedule, Slots,
+    Books, ConnectionEvent, Histogram, Interval, Nanos, Negotiation, Phase, Rate, Schedule, Slots, Wire,
 };
 use pushmark_scenario::plan::{self, Deadlines, Heartbeat, Reconnect, SlowReaders, TcpOptions, Workload};
 use pushmark_transport::Kind;
@@ -171,6 +171,8 @@ pub struct Totals {
     pub books: Books,
     /// Payload bytes of deliveries in the measured window.
     pub measured_payload_bytes: u64,
+    /// What went over the sessions' connections.
+    pub wire: Wire,
     /// Sessions that ended before the drain.
     pub ended_early: u64,
     /// Sessions that became usable after the load had begun.
@@ -224,6 +226,7 @@ impl Totals {
     pub fn merge(&mut self, other: &Totals) {
         self.books.merge(&other.books);
         self.measured_payload_bytes += other.measured_payload_bytes;
+        self.wire.merge(&other.wire);
         self.ended_early += other.ended_early;
         self.established_late += other.established_late;
         self.negative_samples += other.negative_samples;

@@ -3,6 +3,7 @@
 mod context;
 mod load;
 mod report;
+mod wire;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use pushmark_transport::carrier::{Carriage, Carrier, Streams};
 use pushmark_transport::registry::{WithConnector, with_connector};
 use pushmark_transport::seam::{Connector, Native, Target, TcpOptions};
 use pushmark_transport::timer::Timer;
-use pushmark_transport::{null, registry};
+use pushmark_transport::{meter, null, registry};
 use tokio::sync::{Notify, watch};
 
 use crate::assignment::{Assignment, Begin, Stop, Totals, route, schedule};
@@ -200,6 +201,7 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
         native: registry::row(&assignment.transport).map_or(Native::Nothing, |row| row.native),
         trouble: assignment.trouble.is_watched().then(Trouble::default),
         measured: Cell::default(),
+        arrived: Cell::default(),
         events: RefCell::default(),
         outcomes: Cell::default(),
         negotiation: RefCell::default(),
@@ -250,6 +252,10 @@ impl Worker {
         let Some(begin) = self.wait_for(|c| c.begin.clone()).await else {
             return Ok(Totals::default());
         };
+        let before_the_load = wire::read(&self.context);
+        if connects.is_none() {
+            meter::begin_load();
+        }
         self.context
             .recorder
             .borrow_mut()
@@ -298,6 +304,7 @@ impl Worker {
         self.context.load_end.set(stop.at);
         self.drain(&begin, &stop).await;
         let mut totals = self.totals(&begin, &stop);
+        totals.wire = wire::since(before_the_load, &self.context);
         totals.busiest_thread = load.busy;
         totals.most_waiting_thread = load.waiting;
         totals.most_wanting_thread = load.busy + load.waiting;
@@ -306,6 +313,7 @@ impl Worker {
             && let Ok((scheduled, skipped)) = opens.await
         {
             (totals.opens_scheduled, totals.opens_skipped) = (scheduled, skipped);
+            totals.wire = wire::since(before_the_load, &self.context);
         }
         self.close_all().await;
         Ok(totals)

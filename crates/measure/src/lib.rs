@@ -19,6 +19,7 @@ pub mod summary;
 pub mod tracker;
 pub mod verdict;
 pub mod wall;
+pub mod wire;
 
 pub use books::Books;
 pub use calibration::Calibration;
@@ -33,3 +34,4 @@ pub use schedule::{Pattern, Rate, Schedule, Slots};
 pub use summary::{Cost, TrialSummary};
 pub use tracker::{Arrival, SequenceTracker};
 pub use verdict::{Finding, Grade, Verdict};
+pub use wire::Wire;

@@ -76,7 +76,10 @@ impl Negotiation {
             let mut all: Vec<_> = self.agreed.iter().collect();
             all.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
             let all: Vec<_> = all.iter().map(|(words, n)| format!("{n} × {words}")).collect();
-            let reason = format!("sessions of one variant agreed on different things: {}", all.join("; "));
+            let reason = format!(
+                "sessions of one variant agreed on different things: {}",
+                all.join("; ")
+            );
             findings.push((Grade::Suspect, reason));
         }
         if self.asked_to_resume && self.sessions() > 0 {
@@ -99,7 +102,10 @@ impl Negotiation {
             _ => Grade::Suspect,
         };
         let count = many(self.cold_in_window, "connection", "connections");
-        Some((grade, format!("{count} of the window were to be resumed and were not")))
+        Some((
+            grade,
+            format!("{count} of the window were to be resumed and were not"),
+        ))
     }
 
     /// What most attempts that failed died of, to stand behind how many there were; empty when none failed.
@@ -160,11 +166,18 @@ mod tests {
         n.failed("connect: refused".to_owned(), 4, false, String::new);
         assert_eq!(n.findings(false), []);
         assert_eq!(n.why_most_failed(), " (1 failed with connect: refused)");
-        n.failed("secure: negotiation".to_owned(), 17, true, || "ALPN settled on nothing".to_owned());
+        n.failed("secure: negotiation".to_owned(), 17, true, || {
+            "ALPN settled on nothing".to_owned()
+        });
         let [(Grade::Invalid, reason)] = &n.findings(false)[..] else {
             panic!("{:?}", n.findings(false));
         };
-        for part in ["1 connection got", "asked for (h2+tls: HTTP/2)", "session 17", "settled on nothing"] {
+        for part in [
+            "1 connection got",
+            "asked for (h2+tls: HTTP/2)",
+            "session 17",
+            "settled on nothing",
+        ] {
             assert!(reason.contains(part), "{reason}");
         }
         // Where handshakes are broken on purpose, one that fails is no surprise.
@@ -174,7 +187,10 @@ mod tests {
         n.agreed.insert("HTTP/2, ALPN h2, another cipher".to_owned(), 1);
         let findings = n.findings(false);
         assert_eq!(findings[0].0, Grade::Suspect);
-        assert!(findings[0].1.contains("999 × HTTP/2, ALPN h2; 1 ×"), "{findings:?}");
+        assert!(
+            findings[0].1.contains("999 × HTTP/2, ALPN h2; 1 ×"),
+            "{findings:?}"
+        );
     }
 
     #[test]
@@ -204,7 +220,9 @@ mod tests {
                 ..Negotiation::default()
             };
             n.agreed.insert("HTTP/2".to_owned(), count);
-            n.failed("open: x".to_owned(), session, true, || format!("number {session}"));
+            n.failed("open: x".to_owned(), session, true, || {
+                format!("number {session}")
+            });
             n
         };
         for (a, b) in [(7, 3), (3, 7)] {

@@ -8,6 +8,7 @@ use crate::books::Books;
 use crate::fault::{FaultOutcome, Recovery, SlowReading, Timeline};
 use crate::interval::Counters;
 use crate::negotiation::Negotiation;
+use crate::wire::Wire;
 
 /// One side's cost over the measured window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,8 @@ pub struct TrialSummary {
     pub counters: Counters,
     /// Payload bytes delivered in the measured window.
     pub measured_payload_bytes: u64,
+    /// What went over the wire for all that; `None` where there is no wire, or it was not all read from it.
+    pub wire: Option<Wire>,
     /// Sessions that ended before the drain began, though the plan did not ask for it.
     pub sessions_ended_early: u64,
     /// Sessions that became usable only after the load had begun.

@@ -6,7 +6,7 @@ use pushmark_results::run::Run;
 use serde::Serialize;
 
 use crate::answer::answer;
-use crate::charts::{Chart, variant_hex};
+use crate::charts::{Chart, MATRIX, variant_hex};
 use crate::comparison::{Comparison, finished};
 use crate::escape::{visible, visible_block};
 use crate::expectations::Check;
@@ -32,7 +32,8 @@ struct Page<'a> {
     legend: Vec<String>,
     checks: &'a [Check],
     checks_missed: usize,
-    charts: &'a [Chart],
+    matrix: Vec<&'a Chart>,
+    charts: Vec<&'a Chart>,
     trials: Vec<TrialRow>,
     books: Vec<[String; 12]>,
     bias: Vec<&'static str>,
@@ -101,6 +102,7 @@ pub(crate) fn page(
         .findings
         .iter()
         .map(|f| [f.grade.as_str().to_owned(), f.place(), f.reason.clone()]);
+    let (matrix, charts) = charts.iter().partition(|chart| chart.name == MATRIX);
     let page = Page {
         style: STYLE,
         comparison,
@@ -120,6 +122,7 @@ pub(crate) fn page(
         tables: grids.into_iter().map(table).collect(),
         checks,
         checks_missed: checks.iter().filter(|c| !c.held).count(),
+        matrix,
         charts,
         trials: trials::rows(run),
         books: books(run),

@@ -11,6 +11,7 @@ pub mod gate;
 mod grid;
 mod html;
 pub mod markdown;
+mod matrix;
 mod plan_words;
 pub mod table;
 mod trials;

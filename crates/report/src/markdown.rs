@@ -50,10 +50,11 @@ pub fn markdown(comparison: &Comparison, checks: &[Check]) -> String {
     }
     let grids = grid::all(comparison);
     let grids = [grid::aftermath(comparison), grids].concat();
-    for grid in &grids {
+    let matrices = grid::matrix(comparison);
+    for grid in matrices.iter().chain(&grids) {
         table(grid, &mut out);
     }
-    for line in words::legend(comparison, &grids) {
+    for line in words::legend(comparison, &[matrices, grids].concat()) {
         out.push_str(&format!("- {}\n", escape(&line)));
     }
     for line in words::bias(comparison) {

@@ -14,24 +14,30 @@ const MOST_FINDINGS: usize = 8;
 
 /// The question, its answer, the table that backs it, and how far to trust it. For a sweep: the table over all points.
 pub fn text(comparison: &Comparison, color: bool) -> String {
+    let matrix = grid::matrix(comparison);
+    // Of many pairs, a table of everything is not read at a glance: it is in the report.
+    let grids = if matrix.is_empty() {
+        grid::headline(comparison).into_iter().collect()
+    } else {
+        Vec::new()
+    };
     write(
         comparison,
-        [
-            grid::aftermath(comparison),
-            grid::headline(comparison).into_iter().collect(),
-        ]
-        .concat(),
+        &matrix,
+        [grid::aftermath(comparison), grids].concat(),
         Paint { color },
     )
 }
 
 /// Like [`text`], and for a sweep also the table of each point.
 pub fn full_text(comparison: &Comparison, color: bool) -> String {
-    let grids = [grid::aftermath(comparison), grid::all(comparison)].concat();
-    write(comparison, grids, Paint { color })
+    let all = grid::all(comparison).into_iter();
+    let all = all.flat_map(|grid| grid::by_carrier(comparison, grid));
+    let grids = [grid::aftermath(comparison), all.collect()].concat();
+    write(comparison, &grid::matrix(comparison), grids, Paint { color })
 }
 
-fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
+fn write(comparison: &Comparison, matrix: &[Grid], grids: Vec<Grid>, paint: Paint) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
         out.push_str(text.trim_end());
@@ -53,6 +59,13 @@ fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
     for part in wrap(&answer(comparison), WIDTH, 0) {
         line(&part);
     }
+    for row in side_by_side(matrix, paint) {
+        line(&row);
+    }
+    if let Some(counts) = words::counts(comparison).filter(|_| !matrix.is_empty()) {
+        line("");
+        line(&paint.dim(&counts));
+    }
     for grid in &grids {
         line("");
         if !grid.title.is_empty() {
@@ -66,7 +79,7 @@ fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
         }
     }
     line("");
-    let mut legend = words::legend(comparison, &grids);
+    let mut legend = words::legend(comparison, &[matrix, &grids].concat());
     if comparison.embedded_server {
         legend.push("one machine over loopback: compares, does not predict a network".to_owned());
     }
@@ -97,6 +110,47 @@ fn write(comparison: &Comparison, grids: Vec<Grid>, paint: Paint) -> String {
         line(&format!("  and {more} more, in report.html"));
     }
     out
+}
+
+/// Small tables, as many beside one another as fit; an empty line before each line of them.
+fn side_by_side(grids: &[Grid], paint: Paint) -> Vec<String> {
+    let blocks: Vec<Vec<String>> = grids
+        .iter()
+        .map(|grid| {
+            let mut lines = vec![paint.bold(&grid.title)];
+            lines.extend(lay_out(grid, paint).into_iter().map(|l| l.trim_end().to_owned()));
+            lines
+        })
+        .collect();
+    let widest = blocks.iter().flatten().map(|l| printed(l)).max().unwrap_or(0);
+    let across = ((WIDTH + GAP) / (widest + GAP)).max(1);
+    let mut lines = Vec::new();
+    for together in blocks.chunks(across) {
+        lines.push(String::new());
+        for at in 0..together.iter().map(Vec::len).max().unwrap_or(0) {
+            let mut line = String::new();
+            for (i, block) in together.iter().enumerate() {
+                let text = block.get(at).map_or("", String::as_str);
+                line.push_str(text);
+                if i + 1 < together.len() {
+                    line.push_str(&" ".repeat(widest + GAP - printed(text)));
+                }
+            }
+            lines.push(line);
+        }
+    }
+    lines
+}
+
+/// What stands between tables side by side.
+const GAP: usize = 4;
+
+/// The width of a line as it is seen: colours take none.
+fn printed(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().map_or(0, width);
+    let rest = parts.map(|p| p.split_once('m').map_or(0, |(_, text)| width(text)));
+    first + rest.sum::<usize>()
 }
 
 /// Widths of a column: value, spread.

@@ -1,7 +1,8 @@
 //! Words shared by every form of a report: legends, the bias of the method, the glossary.
 
 use crate::comparison::{Comparison, WorkloadKind};
-use crate::grid::Grid;
+use crate::grid::{Grid, Tone};
+use crate::units::whole;
 
 /// What marks in tables mean; only those that occur.
 pub(crate) fn legend(comparison: &Comparison, grids: &[Grid]) -> Vec<String> {
@@ -31,13 +32,37 @@ pub(crate) fn legend(comparison: &Comparison, grids: &[Grid]) -> Vec<String> {
             comparison.repeats
         ));
     }
-    if cells().any(|c| c.thin) {
+    let ends = |mark: char| cells().any(|c| matches!(c.tone, Tone::Grade(_)) && c.text.ends_with(mark));
+    if ends('?') {
+        lines.push("? suspect: the verdict says why".to_owned());
+    }
+    if ends('!') {
+        lines.push("! invalid: takes no part in any comparison".to_owned());
+    }
+    if cells().any(|c| c.thin || c.text.starts_with('~')) {
         lines.push("~ too few samples for a steady value".to_owned());
     }
     if cells().any(|c| c.text == "–") {
         lines.push("– not measured".to_owned());
     }
     lines
+}
+
+/// What all pairs of a run came to together, where messages were sent: none may be lost among so many columns.
+pub(crate) fn counts(comparison: &Comparison) -> Option<String> {
+    let sum = |key: &str| {
+        let rows = comparison.points.iter().filter_map(|p| p.row(key));
+        let totals: Vec<u64> = rows.flat_map(|r| &r.values).filter_map(|v| v.total()).collect();
+        (!totals.is_empty()).then(|| totals.into_iter().fold(0, u64::saturating_add))
+    };
+    let (delivered, lost) = (sum("delivered")?, sum("lost")?);
+    let failed = sum("sessions_failed").unwrap_or(0);
+    Some(format!(
+        "all pairs together: {} delivered, {} lost, {} sessions failed   (every measure of each pair: table.txt)",
+        whole(delivered),
+        whole(lost),
+        whole(failed)
+    ))
 }
 
 /// What bends every number of this run, whichever way it came out.
@@ -153,6 +178,14 @@ const GLOSSARY: &[(&str, &str)] = &[
     (
         "memory per conn.",
         "Growth of one side's resident memory from before the first connection to the end of the window, over the connections.",
+    ),
+    (
+        "wire / delivery",
+        "Bytes of the client's TCP streams for each message delivered: all that came (down) and was sent (up), with what HTTP, TLS and framing add, without the headers of TCP and IP. Overhead is what came beside the payload.",
+    ),
+    (
+        "handshake",
+        "Bytes that it took to open a session, each way, and how often the peer had to be waited for until it was usable.",
     ),
     (
         "connect time",

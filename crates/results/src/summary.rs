@@ -154,6 +154,29 @@ pub(crate) fn columns(trial: &FinishedTrial<'_>) -> Columns {
     c.count("sessions_established", counters.established);
     c.count("sessions_failed", counters.failed);
     c.count("sessions_ended_early", summary.sessions_ended_early);
+    let wire = summary.wire.unwrap_or_default();
+    for (name, value) in [
+        (
+            "wire_received_bytes_per_delivery",
+            wire.received_bytes_per_delivery(),
+        ),
+        ("wire_sent_bytes_per_delivery", wire.sent_bytes_per_delivery()),
+        (
+            "wire_overhead_bytes_per_delivery",
+            wire.overhead_bytes_per_delivery(),
+        ),
+        (
+            "handshake_received_bytes_per_session",
+            wire.opening_received_bytes_per_session(),
+        ),
+        (
+            "handshake_sent_bytes_per_session",
+            wire.opening_sent_bytes_per_session(),
+        ),
+        ("round_trips_per_session", wire.round_trips_per_session()),
+    ] {
+        c.number(name, value);
+    }
     c
 }
 

@@ -13,6 +13,7 @@ pub mod host;
 pub mod http;
 pub mod long_poll;
 pub mod message;
+pub mod meter;
 pub mod null;
 pub mod outbox;
 pub mod process;

@@ -8,9 +8,12 @@
 //!
 //! The stamp is of the wall clock; [`WallClock`] puts it on the clock of all instants, once for each thread.
 //!
+//! Beside the stamps, what else only the kernel knows of a socket: how much it has moved ([`moved`], `TCP_INFO`).
+//!
 //! # Why this file may be unsafe
 //!
-//! No crate that we use reads this control message without `unsafe`. It is two system calls, `setsockopt` and `recvmsg`.
+//! No crate that we use reads this control message or `TCP_INFO` without `unsafe`. It is three system calls, `setsockopt`,
+//! `getsockopt` and `recvmsg`.
 //! Every pointer handed to the kernel is to a value or a slice that is borrowed or owned here for longer than the call, with its real
 //! length beside it; the kernel keeps none of them. What `recvmsg` wrote is read only as far as it says that it wrote: the
 //! control messages are walked by libc's own functions within `msg_controllen`, and the payload of one is copied out
@@ -20,11 +23,13 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 use pushmark_measure::wall::WallClock;
 use pushmark_measure::{Nanos, clock};
+
+use crate::meter::Moved;
 
 /// Room for control messages: the stamps take 64 bytes; words, so that they are aligned as the kernel wants.
 const CONTROL_WORDS: usize = 16;
@@ -90,6 +95,57 @@ pub fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Optio
     Ok((read, stamp_in(&message)))
 }
 
+/// The beginning of the kernel's `struct tcp_info` (`linux/tcp.h`), as far as we read it. It only ever grows at its end.
+#[repr(C)]
+#[derive(Default)]
+struct TcpInfo {
+    state: u8,
+    _bytes: [u8; 7],
+    _words: [u32; 24],
+    _rates: [u64; 2],
+    _bytes_acked: u64,
+    bytes_received: u64,
+    segments_out: u32,
+    segments_in: u32,
+    _more_words: [u32; 4],
+    _rate_and_times: [u64; 4],
+    _delivered: [u32; 2],
+    bytes_sent: u64,
+    bytes_retransmitted: u64,
+}
+
+/// States of a connection whose peer has said its last (RFC 9293, section 3.3.2), by the kernel's numbers: its end counts as a byte.
+const ENDED_BY_PEER: [u8; 4] = [6, 8, 9, 11];
+
+/// What the connection behind `socket` has moved since it was made; `None` when that is no TCP connection, or the kernel is older
+/// than these counts (Linux 4.19).
+pub(crate) fn moved(socket: RawFd) -> Option<Moved> {
+    let mut info = TcpInfo::default();
+    let mut length = size_of::<TcpInfo>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which outlives the call and in which any bytes are a value, and
+    // to `length` how many it wrote. A descriptor that is not open, or no socket, is an error of the call and no more.
+    let result = unsafe {
+        libc::getsockopt(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            ptr::from_mut(&mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 || (length as usize) < size_of::<TcpInfo>() {
+        return None;
+    }
+    let end = u64::from(ENDED_BY_PEER.contains(&info.state));
+    Some(Moved {
+        received_bytes: info.bytes_received.saturating_sub(end),
+        sent_bytes: info.bytes_sent.saturating_sub(info.bytes_retransmitted),
+        retransmitted_bytes: info.bytes_retransmitted,
+        received_segments: u64::from(info.segments_in),
+        sent_segments: u64::from(info.segments_out),
+    })
+}
+
 /// The software stamp among the control messages of a message that `recvmsg` has filled in.
 fn stamp_in(message: &libc::msghdr) -> Option<u64> {
     // SAFETY: `recvmsg` has set `msg_controllen` to what it wrote into the buffer behind `msg_control`, which is still
@@ -145,7 +201,7 @@ pub fn take_unplaced() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::time::Duration;
@@ -210,6 +266,28 @@ mod tests {
         assert_eq!(&bytes[..n], b"onetwo");
         let at = instant_of(stamp.unwrap(), clock::now()).unwrap();
         assert!(at + Duration::from_micros(5) >= between);
+    }
+
+    #[test]
+    fn the_kernel_tells_what_a_connection_has_moved() {
+        let (mut ours, mut theirs) = pair();
+        let counts = |socket: &TcpStream| {
+            let moved = moved(socket.as_raw_fd()).unwrap();
+            (moved.received_bytes, moved.sent_bytes)
+        };
+        assert_eq!(counts(&ours), (0, 0), "opening it is no byte of its stream");
+        ours.write_all(&[7; 12_345]).unwrap();
+        theirs.write_all(&[7; 89]).unwrap();
+        theirs.read_exact(&mut [0; 12_345]).unwrap();
+        ours.read_exact(&mut [0; 89]).unwrap();
+        assert_eq!(counts(&ours), (89, 12_345));
+        assert_eq!(counts(&theirs), (12_345, 89));
+        drop(theirs);
+        assert_eq!(ours.read(&mut [0; 1]).unwrap(), 0);
+        assert_eq!(counts(&ours), (89, 12_345), "nor is its end");
+        assert_eq!(moved(-1), None);
+        let no_tcp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(moved(no_tcp.as_raw_fd()), None);
     }
 
     #[test]

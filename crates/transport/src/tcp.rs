@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::error::{Step, TransportError};
+use crate::meter::{Meter, Metered};
 use crate::seam::{Received, Target, TcpOptions};
 use crate::stamps;
 
@@ -79,6 +80,8 @@ pub trait Notes {
 /// A client's TCP stream that notes its reads, with the kernel's stamps where it was asked for them. Layers above it keep the
 /// time of the socket's read, whatever they do to the bytes.
 pub struct Stamped {
+    /// Where it counts what it moves. Stands before the stream: it is dropped while the socket is still open.
+    meter: Option<Metered>,
     stream: TcpStream,
     stamped: bool,
     last_read: Received,
@@ -91,6 +94,7 @@ impl Stamped {
     pub fn new(stream: TcpStream, stamped: bool) -> Self {
         let stamped = stamped && stamps::switch_on(stream.as_fd()).is_ok();
         Self {
+            meter: None,
             stream,
             stamped,
             last_read: Received::default(),
@@ -98,17 +102,31 @@ impl Stamped {
         }
     }
 
+    /// From now on what it moves is counted (see [`crate::meter`]).
+    pub(crate) fn metered(&mut self) -> Meter {
+        let stream = &self.stream;
+        self.meter
+            .get_or_insert_with(|| Metered::new(stream.as_fd()))
+            .meter()
+    }
+
     /// The kernel stamps what arrives from now on, as far as this kernel can.
     pub fn stamp(&mut self) {
         self.stamped = self.stamped || stamps::switch_on(self.stream.as_fd()).is_ok();
     }
 
-    fn written<T>(&mut self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(e)) = &written {
+    fn written(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
             // A write after the peer's orderly end breaks too, and its end is still to be read.
-            if e.kind() != io::ErrorKind::BrokenPipe {
+            Poll::Ready(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => {
                 self.broken.get_or_insert(e.kind());
             }
+            Poll::Ready(Ok(1..)) => {
+                if let Some(meter) = &self.meter {
+                    meter.wrote();
+                }
+            }
+            _ => {}
         }
         written
     }
@@ -122,6 +140,9 @@ impl Stamped {
         let at = clock::now();
         let kernel = stamp.and_then(|stamp| stamps::instant_of(stamp, at));
         self.last_read = Received { at, kernel };
+        if let Some(meter) = &mut self.meter {
+            meter.came();
+        }
     }
 
     fn poll_read_stamped(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -160,13 +160,20 @@ impl Inbox for Recording {
             self.state.arrived(received.at, stamp.sequence);
             trouble.course.borrow_mut().delivered(received.at, 1);
         }
+        let arrived = || {
+            let (count, bytes) = self.context.arrived.get();
+            self.context
+                .arrived
+                .set((count + 1, bytes + payload.len() as u64));
+        };
         if self.slow {
             self.state.tracker.borrow_mut().arrive(stamp.sequence);
             return;
         }
         match self.state.tracker.borrow_mut().arrive(stamp.sequence) {
-            Arrival::InOrder => {}
+            Arrival::InOrder => arrived(),
             Arrival::Reordered => {
+                arrived();
                 recorder.counters.reordered += 1;
                 self.context.count(measured, |c| c.reordered += 1);
             }

@@ -4,9 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use pushmark_measure::{
-    ConnectionEvent, EventKind, Histogram, Metric, Nanos, Negotiation, Recorder, clock,
-};
+use pushmark_measure::{ConnectionEvent, EventKind, Histogram, Metric, Nanos, Negotiation, Recorder, clock};
 use pushmark_scenario::plan;
 use pushmark_transport::seam::{Connected, Connector, Native, Target};
 use pushmark_transport::timer::Timer;
@@ -65,6 +63,8 @@ pub(crate) struct Context {
     /// Kept where something breaks.
     pub(crate) trouble: Option<Trouble>,
     pub(super) measured: Cell<Measured>,
+    /// Messages that came in the whole trial, each once, and their payload bytes.
+    pub(crate) arrived: Cell<(u64, u64)>,
     pub(super) events: RefCell<Vec<ConnectionEvent>>,
     /// Attempts that have an outcome: established, failed.
     pub(super) outcomes: Cell<(u32, u32)>,
@@ -199,7 +199,12 @@ impl Context {
         }
         all.connections += 1;
         if let Some(tls) = &negotiated.tls {
-            let asked = self.target.carriage.tls.as_ref().is_some_and(|tls| tls.asks_to_resume());
+            let asked = self
+                .target
+                .carriage
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.asks_to_resume());
             all.resumed += u64::from(tls.resumed);
             all.cold_in_window += u64::from(asked && timed && !tls.resumed && self.is_connect());
         }

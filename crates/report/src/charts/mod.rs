@@ -4,6 +4,7 @@ mod cost;
 mod detection;
 mod forest;
 mod frame;
+mod heat;
 mod outage;
 mod over_time;
 mod palette;
@@ -40,6 +41,9 @@ pub struct Chart {
     pub svg: String,
 }
 
+/// The name of the chart that a page of many pairs begins with.
+pub(crate) const MATRIX: &str = "matrix";
+
 /// Every chart that applies to `run`. For a sweep: first how the measures move with what is swept, then the largest
 /// point in detail.
 ///
@@ -62,6 +66,8 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
             svg,
         }));
     };
+    let title = "Every transport over every carrier";
+    add(MATRIX, title, heat::draw(&scene, title)?);
     if comparison.varies_conditions() {
         // Conditions have no order: no line leads from one to the next, and none is the largest, to be shown in detail.
         let (name, title, metric) = match comparison.workload {

@@ -22,6 +22,15 @@ const PARTS: [RGBColor; 4] = [
     RGBColor(160, 165, 172),
 ];
 
+/// From light to dark (after ColorBrewer's yellow, green, blue), for how much there is of something.
+const HEAT: [RGBColor; 5] = [
+    RGBColor(247, 250, 240),
+    RGBColor(199, 233, 200),
+    RGBColor(110, 193, 192),
+    RGBColor(38, 118, 172),
+    RGBColor(12, 44, 104),
+];
+
 /// Titles.
 pub(super) const INK: RGBColor = RGBColor(17, 24, 39);
 /// Labels.
@@ -46,6 +55,22 @@ pub(super) const FAULT_NAME: RGBColor = RGBColor(170, 60, 30);
 pub(super) const SUSPECT: RGBColor = RGBColor(180, 83, 9);
 /// Numbers that are wrong.
 pub(super) const INVALID: RGBColor = RGBColor(185, 28, 28);
+
+/// The colour of a share of the darkest.
+pub(super) fn heat(share: f64) -> RGBColor {
+    let last = HEAT.len() - 1;
+    let at = share.clamp(0.0, 1.0) * last as f64;
+    // A share that is no number has the darkest.
+    let from = if at.is_nan() {
+        last
+    } else {
+        (at as usize).min(last)
+    };
+    let (RGBColor(r, g, b), RGBColor(to_r, to_g, to_b)) = (HEAT[from], HEAT[(from + 1).min(last)]);
+    let rest = if from == last { 0.0 } else { at - from as f64 };
+    let mix = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * rest).round() as u8;
+    RGBColor(mix(r, to_r), mix(g, to_g), mix(b, to_b))
+}
 
 /// The colour of the variant in column `index`.
 pub(super) fn variant(index: usize) -> RGBColor {

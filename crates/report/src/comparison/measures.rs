@@ -1,6 +1,6 @@
 //! The measures: one line of data for each row of a comparison.
 
-use pushmark_measure::{Cost, Metric, TrialSummary};
+use pushmark_measure::{Cost, Metric, TrialSummary, Wire};
 
 use crate::units::Quantity;
 
@@ -271,6 +271,49 @@ pub(super) const MEASURES: &[Measure] = &[
         Quantity::Bytes,
         |s| memory(s, &s.generator),
     ),
+    cost(
+        "wire_received_bytes_per_delivery",
+        "wire / delivery",
+        "down",
+        Quantity::Bytes,
+        |s| wire(s, Wire::received_bytes_per_delivery),
+    ),
+    cost(
+        "wire_sent_bytes_per_delivery",
+        "wire / delivery",
+        "up",
+        Quantity::Bytes,
+        |s| wire(s, Wire::sent_bytes_per_delivery),
+    ),
+    each(
+        "wire_overhead_bytes_per_delivery",
+        "wire / delivery",
+        "overhead",
+        Quantity::Bytes,
+        |s| wire(s, Wire::overhead_bytes_per_delivery),
+    ),
+    Measure {
+        of_messages: false,
+        ..cost(
+            "handshake_received_bytes",
+            "handshake",
+            "down",
+            Quantity::Bytes,
+            |s| wire(s, Wire::opening_received_bytes_per_session),
+        )
+    },
+    Measure {
+        of_messages: false,
+        ..cost("handshake_sent_bytes", "handshake", "up", Quantity::Bytes, |s| {
+            wire(s, Wire::opening_sent_bytes_per_session)
+        })
+    },
+    Measure {
+        of_messages: false,
+        ..cost("round_trips", "handshake", "round trips", Quantity::Count, |s| {
+            wire(s, Wire::round_trips_per_session)
+        })
+    },
     quantile(
         "connect_time_ns_p50",
         "connect time",
@@ -320,10 +363,14 @@ impl Measure {
                 Metric::FanoutDelay | Metric::GeneratorDelay | Metric::KernelLatency,
                 _
             )
-        ) || matches!(
-            self.key,
-            "proxy_delay_ns_p99" | "stayed_before_ns_p99" | "stayed_after_ns_p99" | "kernel_tcp_growth_bytes"
-        )
+        ) || matches!(self.group, "wire / delivery" | "handshake")
+            || matches!(
+                self.key,
+                "proxy_delay_ns_p99"
+                    | "stayed_before_ns_p99"
+                    | "stayed_after_ns_p99"
+                    | "kernel_tcp_growth_bytes"
+            )
     }
 }
 
@@ -345,6 +392,10 @@ fn cpu(s: &TrialSummary, side: &Cost) -> Option<(f64, bool)> {
     side.cpu_user_ns?.checked_add(side.cpu_system_ns?)?;
     side.cpu_us_per_delivery(s.books.delivered_once)
         .map(|us| (us, false))
+}
+
+fn wire(s: &TrialSummary, read: fn(&Wire) -> Option<f64>) -> Option<(f64, bool)> {
+    read(s.wire.as_ref()?).map(|value| (value, false))
 }
 
 fn memory(s: &TrialSummary, side: &Cost) -> Option<(f64, bool)> {

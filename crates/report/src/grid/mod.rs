@@ -8,6 +8,7 @@ use pushmark_results::plan::Axis;
 pub(crate) use aftermath::aftermath;
 
 use crate::comparison::{Comparison, Point, Row, Value, axis_name};
+use crate::matrix::{self, Matrix, matrices};
 use crate::units::{Quantity, Unit, whole};
 
 /// A table: variants across, rows in sections down.
@@ -87,6 +88,101 @@ pub(crate) fn all(comparison: &Comparison) -> Vec<Grid> {
 /// The table that answers the question: over all points of a sweep, or the only one.
 pub(crate) fn headline(comparison: &Comparison) -> Option<Grid> {
     all(comparison).into_iter().next()
+}
+
+/// The matrices of a run of several transports over several carriers, as tables; no table otherwise.
+pub(crate) fn matrix(comparison: &Comparison) -> Vec<Grid> {
+    matrices(comparison).iter().map(of_matrix).collect()
+}
+
+fn of_matrix(matrix: &Matrix) -> Grid {
+    let head = |carrier: &String| Head {
+        label: carrier.clone(),
+        remark: String::new(),
+        grade: None,
+    };
+    let shown = |cell: &matrix::Cell| {
+        let plain = Cell {
+            text: matrix.show(cell),
+            ..Cell::default()
+        };
+        match cell {
+            matrix::Cell::Missing => Cell {
+                tone: Tone::Missing,
+                ..plain
+            },
+            matrix::Cell::Measured(m) => Cell {
+                winner: m.winner,
+                tone: if m.grade > Grade::Valid {
+                    Tone::Grade(m.grade)
+                } else {
+                    Tone::Plain
+                },
+                ..plain
+            },
+        }
+    };
+    let rows = matrix.transports.iter().zip(&matrix.cells);
+    let rows = rows.map(|(transport, cells)| Line {
+        label: transport.clone(),
+        unit: "",
+        cells: cells.iter().map(shown).collect(),
+    });
+    Grid {
+        title: matrix.to_string(),
+        corner: String::new(),
+        numeric: false,
+        headed: false,
+        heads: matrix.carriers.iter().map(head).collect(),
+        sections: vec![Section {
+            title: String::new(),
+            rows: rows.collect(),
+        }],
+        notes: Vec::new(),
+    }
+}
+
+/// A table of all pairs as one for each carrier, when there are several: too many columns are not read side by side.
+pub(crate) fn by_carrier(comparison: &Comparison, grid: Grid) -> Vec<Grid> {
+    if matrices(comparison).is_empty() {
+        return vec![grid];
+    }
+    let mut carriers: Vec<&String> = Vec::new();
+    for variant in &comparison.variants {
+        if !carriers.contains(&&variant.carrier) {
+            carriers.push(&variant.carrier);
+        }
+    }
+    let part = |carrier: &String| {
+        let kept = |i: usize| comparison.variants.get(i).is_some_and(|v| &v.carrier == carrier);
+        let over = format!("over {carrier}");
+        let mut part = grid.clone();
+        part.title = match grid.title.as_str() {
+            "" => over,
+            title => format!("{title}, {over}"),
+        };
+        retain(&mut part.heads, kept);
+        for (i, head) in part.heads.iter_mut().enumerate() {
+            let mine = comparison.variants.iter().filter(|v| &v.carrier == carrier);
+            if let Some(variant) = mine.into_iter().nth(i) {
+                head.label.clone_from(&variant.transport);
+            }
+        }
+        for row in part.sections.iter_mut().flat_map(|s| &mut s.rows) {
+            retain(&mut row.cells, kept);
+        }
+        part
+    };
+    carriers.into_iter().map(part).collect()
+}
+
+/// Keeps what stands at the places that `kept` holds for.
+fn retain<T>(all: &mut Vec<T>, kept: impl Fn(usize) -> bool) {
+    let mut at = 0;
+    all.retain(|_| {
+        at += 1;
+        kept(at - 1)
+    });
 }
 
 /// Groups that are read against one another, in one unit: a service time far below the latency says that messages left

@@ -34,8 +34,9 @@ use tokio::sync::{Notify, OnceCell};
 
 use super::stream::Stream;
 use super::tls;
-use super::{Dialed, Negotiated, Streams};
+use super::{Dialed, Negotiated, On, Opening, Streams};
 use crate::error::{ErrorClass, Step, TransportError};
+use crate::meter::Meter;
 use crate::seam::{Received, Target};
 use crate::tcp::Notes;
 
@@ -209,6 +210,9 @@ struct Shared {
     tcp_connected: Nanos,
     secured: Nanos,
     negotiated: Negotiated,
+    meter: Meter,
+    /// How often the peer was waited for until the connection stood.
+    waits: u32,
 }
 
 impl Shared {
@@ -254,6 +258,8 @@ pub struct Lease(Rc<Part>);
 struct Part {
     slot: Rc<Slot>,
     shared: Rc<Shared>,
+    /// How often this session had to wait for the peer. What others of the connection waited for is not in it.
+    waits: Cell<u32>,
 }
 
 /// A place in a slot, given back however its holder ends.
@@ -318,6 +324,8 @@ impl Pool {
         let started = clock::now();
         let place = Place::take(self.slot(target));
         let mut joined = true;
+        // Whoever joins a connection that is still being made waits for its round trips too.
+        let stood = place.0.connection.initialized();
         let shared = place
             .0
             .connection
@@ -335,19 +343,30 @@ impl Pool {
         // The lease holds the place from here on.
         slot.sessions.set(slot.sessions.get() + 1);
         drop(place);
+        let waits = Cell::new(if stood { 0 } else { shared.waits });
+        let lease = Lease(Rc::new(Part { slot, shared, waits }));
         Ok(Dialed {
-            made: Lease(Rc::new(Part { slot, shared })),
+            made: lease.clone(),
             started,
             tcp_connected: tcp_connected.max(started),
             secured: secured.max(started),
             joined,
             negotiated,
+            opening: Opening {
+                waits: 0,
+                on: On::Shared(lease),
+            },
         })
     }
 }
 
 async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
     let dialed = super::connect(target, target.kernel_stamps).await?;
+    let waits = dialed.opening.round_trips();
+    let On::Own(meter) = dialed.opening.on else {
+        let words = "a connection that was just made is not one's own";
+        return Err(TransportError::new(Step::Connect, ErrorClass::Other, words));
+    };
     let book = Rc::new(Book::default());
     let noted = Noted {
         stream: dialed.made,
@@ -372,6 +391,8 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
             streams_per_connection: Some(target.carriage.streams_per_connection),
             ..dialed.negotiated
         },
+        meter,
+        waits,
     }))
 }
 
@@ -389,6 +410,37 @@ impl Lease {
         self.0.shared.send.clone()
     }
 
+    /// The session waited for the peer once more.
+    pub(super) fn waited(&self) {
+        self.0.waits.set(self.0.waits.get().saturating_add(1));
+    }
+
+    /// How often it has, with what it took to make the connection where it waited for that.
+    pub(super) fn waits(&self) -> u32 {
+        self.0.waits.get()
+    }
+
+    pub(super) fn meter(&self) -> Meter {
+        self.0.shared.meter.clone()
+    }
+
+    /// Something that the session makes of the connection that it has a part in.
+    pub(super) fn standing<T>(&self, made: T) -> Dialed<T> {
+        let now = clock::now();
+        Dialed {
+            made,
+            started: now,
+            tcp_connected: now,
+            secured: now,
+            joined: true,
+            negotiated: self.0.shared.negotiated,
+            opening: Opening {
+                waits: 0,
+                on: On::Standing,
+            },
+        }
+    }
+
     /// The class of an error on this connection.
     pub(super) fn class_of(&self, step: Step, error: &::h2::Error) -> TransportError {
         self.0.shared.book.class_of(step, error)
@@ -400,6 +452,9 @@ impl Lease {
     /// The connection ended before, or the peer does not speak HTTP/2.
     pub(super) async fn takes_extended_connect(&self) -> Result<bool, TransportError> {
         let book = &self.0.shared.book;
+        if !book.settled.get() {
+            self.waited();
+        }
         loop {
             let changed = book.changed.notified();
             if book.settled.get() && !book.is_foreign() {

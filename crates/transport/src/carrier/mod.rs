@@ -23,6 +23,7 @@ use std::sync::Arc;
 use pushmark_measure::{Nanos, clock};
 
 use crate::error::{ErrorClass, Step, TransportError};
+use crate::meter::Meter;
 use crate::seam::{ConnectTimes, Target};
 use crate::tcp::{self, Stamped};
 
@@ -195,6 +196,42 @@ impl fmt::Display for Negotiated {
     }
 }
 
+/// How a session was opened, for the counts of it.
+pub(crate) struct Opening {
+    /// How often the peer was waited for beside what is seen on the session's own connection.
+    waits: u32,
+    on: On,
+}
+
+/// Where the rest is seen.
+enum On {
+    /// A connection of its own.
+    Own(Meter),
+    /// A part in one that may be shared.
+    Shared(h2::Lease),
+    /// Nowhere: it stood already, for the same session.
+    Standing,
+}
+
+impl Opening {
+    fn round_trips(&self) -> u32 {
+        self.waits
+            + match &self.on {
+                On::Own(meter) => meter.turns(),
+                On::Shared(lease) => lease.waits(),
+                On::Standing => 0,
+            }
+    }
+
+    fn meter(&self) -> Option<Meter> {
+        match &self.on {
+            On::Own(meter) => Some(meter.clone()),
+            On::Shared(lease) => Some(lease.meter()),
+            On::Standing => None,
+        }
+    }
+}
+
 /// Something that was made over a new connection, or over one that other sessions share.
 pub struct Dialed<T> {
     /// It.
@@ -209,18 +246,34 @@ pub struct Dialed<T> {
     pub joined: bool,
     /// What the connection is.
     pub negotiated: Negotiated,
+    opening: Opening,
 }
 
 impl<T> Dialed<T> {
-    /// The times of a session that can be used from now on.
+    /// The times of a session that can be used from now on, which its connection takes note of.
     pub fn usable_now(&self) -> ConnectTimes {
+        let usable = clock::now();
+        let round_trips = self.opening.round_trips();
+        if let Some(meter) = self.opening.meter() {
+            meter.usable(Some(round_trips));
+        }
         ConnectTimes {
             started: self.started,
             tcp_connected: self.tcp_connected,
             secured: self.secured,
-            usable: clock::now(),
+            usable,
             joined: self.joined,
+            round_trips,
         }
+    }
+
+    /// A further connection of the same session, made after this one: what it took counts for the session.
+    pub fn with<U>(&mut self, further: Dialed<U>) -> U {
+        self.opening.waits += further.opening.round_trips();
+        if let Some(meter) = further.opening.meter() {
+            meter.usable(None);
+        }
+        further.made
     }
 
     /// What was made, apart from how.
@@ -233,6 +286,7 @@ impl<T> Dialed<T> {
             secured: self.secured,
             joined: self.joined,
             negotiated: self.negotiated,
+            opening: self.opening,
         };
         (self.made, rest)
     }
@@ -246,6 +300,7 @@ impl<T> Dialed<T> {
             secured: self.secured,
             joined: self.joined,
             negotiated: self.negotiated,
+            opening: self.opening,
         }
     }
 }
@@ -287,10 +342,16 @@ impl Dialer {
     ///
     /// # Errors
     /// With the step that failed and the class of its cause.
-    pub async fn beside(&self, lease: Option<&h2::Lease>, target: &Target) -> Result<Kept, TransportError> {
+    pub async fn beside(
+        &self,
+        lease: Option<&h2::Lease>,
+        target: &Target,
+    ) -> Result<Dialed<Kept>, TransportError> {
         match lease {
-            Some(lease) => Ok(Kept::on(lease.clone(), target)),
-            None => Ok(Kept::over(connect(target, false).await?.made, target)),
+            Some(lease) => Ok(lease.standing(Kept::on(lease.clone(), target))),
+            None => Ok(connect(target, false)
+                .await?
+                .map(|stream| Kept::over(stream, target))),
         }
     }
 
@@ -317,7 +378,12 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
     let started = clock::now();
     let stream = tcp::connect(target).await?;
     let tcp_connected = clock::now();
-    let stream = Stamped::new(stream, stamped);
+    let mut stream = Stamped::new(stream, stamped);
+    let opening = Opening {
+        // That of the TCP connect.
+        waits: 1,
+        on: On::Own(stream.metered()),
+    };
     let carriage = &target.carriage;
     if !carriage.carrier.is_secured() {
         return Ok(Dialed {
@@ -330,6 +396,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
                 http: carriage.carrier.http(),
                 ..Negotiated::PLAIN
             },
+            opening,
         });
     }
     let Some(tls) = &carriage.tls else {
@@ -353,6 +420,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
             tls: Some(agreed),
             streams_per_connection: None,
         },
+        opening,
     })
 }
 

@@ -120,6 +120,7 @@ impl Exchange {
             return Poll::Ready(Err(TransportError::new(step, ErrorClass::Closed, words)));
         };
         let response = ready!(Pin::new(response).poll(cx)).map_err(|e| self.lease.class_of(step, &e))?;
+        self.lease.waited();
         let (parts, body) = response.into_parts();
         if parts.headers.len() > MOST_HEADERS {
             let words = "the response's head does not end";

@@ -193,15 +193,19 @@ impl Client {
             (_, Some(rustls::Error::InvalidMessage(why))) => format!(
                 "what came is no TLS ({why:?}); if the server speaks none on this port, use h1 or h2c"
             ),
-            (ErrorClass::CertificateExpired, _) => "the certificate is not valid at this time; have the server \
+            (ErrorClass::CertificateExpired, _) => {
+                "the certificate is not valid at this time; have the server \
                  show a current one (or --insecure, which verifies nothing)"
-                .to_owned(),
+                    .to_owned()
+            }
             (ErrorClass::CertificateName, _) => format!(
                 "the certificate is for another name than {}; ask for the one it has (--sni NAME)",
                 self.name(address).to_str()
             ),
             (ErrorClass::CertificateUntrusted, _) => {
-                format!("nobody who is trusted vouches for the certificate; give its issuer (--cacert FILE): {error}")
+                format!(
+                    "nobody who is trusted vouches for the certificate; give its issuer (--cacert FILE): {error}"
+                )
             }
             _ => return refused,
         };
@@ -223,7 +227,10 @@ impl Client {
     ) -> Result<(Box<TlsStream<Stamped>>, Agreed, Option<&'static str>), TransportError> {
         let connector = TlsConnector::from(self.config.clone());
         let offered = vec![http.alpn().as_bytes().to_vec()];
-        let connected = connector.with_alpn(offered).connect(self.name(address), stream).await;
+        let connected = connector
+            .with_alpn(offered)
+            .connect(self.name(address), stream)
+            .await;
         let stream = connected.map_err(|e| self.refused(&e, address, http))?;
         let connection = stream.get_ref().1;
         // A server without ALPN speaks HTTP/1.1; one with it has said what it speaks.
@@ -275,7 +282,9 @@ pub(crate) fn advice(error: &rustls::Error) -> Option<&'static str> {
         | AlertDescription::BadCertificate
         | AlertDescription::CertificateUnknown
         | AlertDescription::CertificateExpired
-        | AlertDescription::DecryptError => Some("the server does not take the client certificate that it was shown"),
+        | AlertDescription::DecryptError => {
+            Some("the server does not take the client certificate that it was shown")
+        }
         _ => None,
     }
 }

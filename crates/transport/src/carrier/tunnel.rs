@@ -84,6 +84,7 @@ async fn ask(
         .send_request(request, false)
         .map_err(|e| lease.class_of(STEP, &e))?;
     let response = response.await.map_err(|e| lease.class_of(STEP, &e))?;
+    lease.waited();
     expect_status(STEP, response.status(), StatusCode::OK)?;
     Ok(Tunnel {
         last_taken: lease.last_read(),

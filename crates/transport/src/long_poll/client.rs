@@ -84,7 +84,7 @@ impl Connector for LongPollConnector {
         let cursor = cursor.ok_or_else(|| no_cursor(Step::Open))?;
         let session = session_path(LongPollServer::PATH, named_session(session)?);
         let path = format!("{session}&cursor=");
-        let (connection, dialed) = dialed.apart();
+        let (connection, mut dialed) = dialed.apart();
         let lease = connection.lease();
         let closed = Rc::new(Cell::new(false));
         let mut rx = LongPollRx {
@@ -105,7 +105,7 @@ impl Connector for LongPollConnector {
             tokio::task::yield_now().await;
         }
         let up = match target.sends {
-            true => Some(self.dialer.beside(lease.as_ref(), target).await?),
+            true => Some(dialed.with(self.dialer.beside(lease.as_ref(), target).await?)),
             false => None,
         };
         let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);
@@ -161,7 +161,7 @@ impl LongPollTx {
     async fn delete(&mut self) -> Result<(), TransportError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.dialer.beside(self.lease.as_ref(), &self.target).await?,
+            None => self.dialer.beside(self.lease.as_ref(), &self.target).await?.made,
         };
         let request = ("DELETE", self.path.as_str(), "", &b""[..]);
         let (head, _) = connection

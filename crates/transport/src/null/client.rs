@@ -37,6 +37,7 @@ impl Connector for NullConnector {
             secured: now,
             usable: now,
             joined: false,
+            round_trips: 0,
         };
         Ok(Connected {
             tx: NullTx(peer, queue.clone()),

@@ -90,10 +90,9 @@ impl Connector for SseConnector {
             opened.map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         let up = if target.sends {
             let path = session_path(SseServer::PATH, named_session(session)?);
-            Some((
-                self.dialer.beside(dialed.made.lease().as_ref(), target).await?,
-                path,
-            ))
+            let lease = dialed.made.lease();
+            let beside = self.dialer.beside(lease.as_ref(), target).await?;
+            Some((dialed.with(beside), path))
         } else {
             None
         };

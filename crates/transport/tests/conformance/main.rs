@@ -20,6 +20,7 @@ mod foreign_server;
 mod host;
 mod limits;
 mod long_poll;
+mod meter;
 mod negotiation;
 mod recovery;
 mod relay;

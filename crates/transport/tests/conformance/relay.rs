@@ -44,6 +44,7 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     phase: watch::Sender<Phase>,
     down: Rc<Cell<usize>>,
+    up: Rc<Cell<usize>>,
     drip: Rc<Cell<bool>>,
 }
 
@@ -53,12 +54,13 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let phase = watch::Sender::new(Phase::Open);
-        let down = Rc::new(Cell::new(0));
+        let (down, upward) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let drip = Rc::new(Cell::new(false));
         let relay = Self {
             address,
             phase: phase.clone(),
             down: down.clone(),
+            up: upward.clone(),
             drip: drip.clone(),
         };
         tokio::task::spawn_local(async move {
@@ -69,7 +71,14 @@ impl Relay {
                 server.set_nodelay(true).unwrap();
                 let (client_read, client_write) = client.into_split();
                 let (server_read, server_write) = server.into_split();
-                tokio::task::spawn_local(up(client_read, server_write, phase.subscribe(), drip.clone()));
+                let way_up = up(
+                    client_read,
+                    server_write,
+                    phase.subscribe(),
+                    upward.clone(),
+                    drip.clone(),
+                );
+                tokio::task::spawn_local(way_up);
                 let way_down = way_down(
                     server_read,
                     client_write,
@@ -87,6 +96,11 @@ impl Relay {
     /// How many bytes the server has sent.
     pub(crate) fn bytes_down(&self) -> usize {
         self.down.get()
+    }
+
+    /// How many bytes clients have sent.
+    pub(crate) fn bytes_up(&self) -> usize {
+        self.up.get()
     }
 
     /// From now on, one byte at a time, both ways.
@@ -125,13 +139,19 @@ async fn up(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut phase: watch::Receiver<Phase>,
+    count: Rc<Cell<usize>>,
     drip: Rc<Cell<bool>>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         tokio::select! {
             n = from.read(&mut buffer) => match n {
-                Ok(1..) => if write(&mut to, &buffer[..n.unwrap()], drip.get()).await.is_err() { return },
+                Ok(n @ 1..) => {
+                    count.set(count.get() + n);
+                    if write(&mut to, &buffer[..n], drip.get()).await.is_err() {
+                        return;
+                    }
+                }
                 _ => return,
             },
             _ = phase.wait_for(|phase| *phase != Phase::Open) => break,
