@@ -13,16 +13,14 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use pushmark_measure::{Histogram, Metric, clock};
 use pushmark_results::Run;
 use pushmark_transport::Stamp;
 use pushmark_transport::stamp::{Found, STAMP_BYTES};
-use rustix::process::Signal;
-use support::{Folder, ended, eventually, kill, measure, over_network, scenario};
+use support::capture::{PORT, Pair, packets, skipped};
+use support::{Folder, measure, over_network, scenario};
 
 fn names() -> Vec<&'static str> {
     over_network().map(|row| row.name).collect()
@@ -83,126 +81,16 @@ fn a_share_of_the_connections_is_stamped_where_that_is_asked_for() {
     }
 }
 
-/// Says that a test was skipped and why, also where `scripts/test` collects it.
-fn skipped(why: &str) {
-    let line = format!("skipped: latency_agrees_with_a_packet_capture: {why}");
-    println!("{line}");
-    if let Some(path) = std::env::var_os("PUSHMARK_TEST_SKIPS") {
-        let file = std::fs::File::options().append(true).create(true).open(path);
-        writeln!(file.unwrap(), "{line}").unwrap();
-    }
-}
-
-const SERVER: &str = "10.231.77.1";
-const CLIENT: &str = "10.231.77.2";
-const PORT: u16 = 8080;
-
-fn ip(arguments: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    let output = output.map_err(|e| format!("ip cannot be run: {e}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(format!("ip {arguments}: {words}"))
-}
-
-/// Two network namespaces joined by a pair of virtual devices. Dropped, they are removed.
-struct Pair {
-    server: String,
-    client: String,
-}
-
-impl Pair {
-    fn make() -> Result<Self, String> {
-        let id = std::process::id() % 1_000_000;
-        let pair = Self {
-            server: format!("pushmark-s{id}"),
-            client: format!("pushmark-c{id}"),
-        };
-        let (s, c) = (&pair.server, &pair.client);
-        for step in [
-            format!("netns add {s}"),
-            format!("netns add {c}"),
-            // Both ends are made where they belong, so that they are never seen outside.
-            format!("-n {s} link add pm0 type veth peer name pm1 netns {c}"),
-            format!("-n {s} addr add {SERVER}/30 dev pm0"),
-            format!("-n {c} addr add {CLIENT}/30 dev pm1"),
-            format!("-n {s} link set pm0 up"),
-            format!("-n {c} link set pm1 up"),
-            format!("-n {s} link set lo up"),
-            format!("-n {c} link set lo up"),
-        ] {
-            ip(&step)?;
-        }
-        Ok(pair)
-    }
-
-    fn command(namespace: &str, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace, program]);
-        command
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for namespace in [&self.server, &self.client] {
-            let _ = ip(&format!("netns del {namespace}"));
-        }
-    }
-}
-
-/// A capture of what comes from the server, with the instants at which it came.
-struct Capture(Child);
-
-impl Capture {
-    fn start(pair: &Pair, to: &Path) -> Self {
-        let child = Pair::command(&pair.client, "tcpdump")
-            .args(["-i", "pm1", "-n", "-s", "0", "-U", "-B", "65536"])
-            .args(["--time-stamp-precision=nano", "-w"])
-            .arg(to)
-            .arg(format!("tcp src port {PORT}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // Its file's head is written once it listens.
-        eventually("tcpdump listens", || {
-            (std::fs::metadata(to).ok()?.len() >= 24).then_some(())
-        });
-        Self(child)
-    }
-
-    fn stop(mut self) {
-        // What is captured last is handed over within a second.
-        std::thread::sleep(std::time::Duration::from_millis(1_200));
-        kill(self.0.id(), Signal::INT);
-        self.0.wait().unwrap();
-    }
-}
-
 /// The wire's latency of every message in a capture, seen for the first time: from the intended instant to its packet.
 fn wire_latency(capture: &Path) -> Histogram {
-    let bytes = std::fs::read(capture).unwrap();
-    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-    assert_eq!(word(0), 0xa1b2_3c4d, "a capture with nanoseconds");
     let reading = clock::wall_reading();
-    let (mut histogram, mut seen, mut at) = (Histogram::new(), BTreeSet::new(), 24);
-    while at + 16 <= bytes.len() {
-        let wall_ns = u64::from(word(at)) * 1_000_000_000 + u64::from(word(at + 4));
-        let length = word(at + 8) as usize;
-        let packet = &bytes[at + 16..at + 16 + length];
-        at += 16 + length;
-        // Ethernet, IPv4 without options, TCP.
-        let tcp = 14 + usize::from(packet[14] & 0x0f) * 4;
-        let client_port = u16::from_be_bytes([packet[tcp + 2], packet[tcp + 3]]);
-        let payload = &packet[tcp + usize::from(packet[tcp + 12] >> 4) * 4..];
-        let at_ns = reading.before.0 - (reading.wall_ns - wall_ns);
+    let (mut histogram, mut seen) = (Histogram::new(), BTreeSet::new());
+    for packet in packets(capture).iter().filter(|packet| packet.down) {
+        let at_ns = reading.before.0 - (reading.wall_ns - packet.wall_ns);
         // A packet may bring several messages.
-        for window in payload.windows(STAMP_BYTES) {
+        for window in packet.payload.windows(STAMP_BYTES) {
             if let Found::Stamp(stamp) = Stamp::find(window)
-                && seen.insert((client_port, stamp.sequence))
+                && seen.insert((packet.client_port, stamp.sequence))
             {
                 histogram.record(at_ns.saturating_sub(stamp.intended.0));
             }
@@ -213,52 +101,25 @@ fn wire_latency(capture: &Path) -> Histogram {
 
 /// Runs one transport over `connections`; gives the run and the capture's latencies.
 fn captured(pair: &Pair, folder: &Folder, transport: &str, connections: u32) -> (Run, Histogram) {
-    let mut command = Pair::command(&pair.server, env!("CARGO_BIN_EXE_pushmark"));
-    command
-        .args(["serve", "--threads", "1", "--exit-with-stdin", "--listen"])
-        .arg(format!("{SERVER}:{PORT}"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null());
-    let mut server = command.spawn().unwrap();
-    // No `arp`, no slow start of anything within the window.
-    std::thread::sleep(std::time::Duration::from_millis(300));
     let name = format!("{transport}-{connections}");
     let load =
         format!("connections = {connections}\narrival = \"at-once\"\nwarmup = \"0s\"\nmeasure = \"4s\"");
     let rest = format!(
-        "[workload]\nkind = \"push\"\nrate = \"{}/s\"\npayload = \"200 B\"\n[target]\naddress = \"{SERVER}:{PORT}\"",
+        "[workload]\nkind = \"push\"\nrate = \"{}/s\"\npayload = \"200 B\"",
         500 / connections
     );
-    let file = folder.write(&format!("{name}.toml"), &scenario(&[transport], &load, &rest));
-    let (out, pcap) = (folder.path(&name), folder.path(&format!("{name}.pcap")));
-    let capture = Capture::start(pair, &pcap);
-    let mut command = Pair::command(&pair.client, env!("CARGO_BIN_EXE_pushmark"));
-    command
-        .arg("run")
-        .arg(&file)
-        .arg("--allow-remote")
-        .arg("--out")
-        .arg(&out);
-    command.stdin(Stdio::null());
-    let end = ended(command);
-    capture.stop();
-    drop(server.stdin.take());
-    server.wait().unwrap();
+    let text = scenario(&[transport], &load, &rest);
+    let (end, _) = pair.run(folder, &name, &text, &format!("tcp src port {PORT}"));
     end.with_code(0);
+    let (out, pcap) = (folder.path(&name), folder.path(&format!("{name}.pcap")));
     (Run::open(&out).unwrap(), wire_latency(&pcap))
 }
 
 #[test]
 fn latency_agrees_with_a_packet_capture() {
-    if !rustix::process::geteuid().is_root() {
-        return skipped("it needs root for network namespaces");
-    }
-    if Command::new("tcpdump").arg("--version").output().is_err() {
-        return skipped("there is no tcpdump");
-    }
     let pair = match Pair::make() {
         Ok(pair) => pair,
-        Err(why) => return skipped(&why),
+        Err(why) => return skipped("latency_agrees_with_a_packet_capture", &why),
     };
     let folder = Folder::new();
     for transport in names() {

@@ -64,7 +64,9 @@ fn write(comparison: &Comparison, matrix: &[Grid], grids: Vec<Grid>, paint: Pain
     }
     if let Some(counts) = words::counts(comparison).filter(|_| !matrix.is_empty()) {
         line("");
-        line(&paint.dim(&counts));
+        for part in wrap(&counts, WIDTH, 2) {
+            line(&paint.dim(&part));
+        }
     }
     for grid in &grids {
         line("");
@@ -118,7 +120,7 @@ fn side_by_side(grids: &[Grid], paint: Paint) -> Vec<String> {
         .iter()
         .map(|grid| {
             let mut lines = vec![paint.bold(&grid.title)];
-            lines.extend(lay_out(grid, paint).into_iter().map(|l| l.trim_end().to_owned()));
+            lines.extend(compact(grid, paint));
             lines
         })
         .collect();
@@ -138,6 +140,54 @@ fn side_by_side(grids: &[Grid], paint: Paint) -> Vec<String> {
             }
             lines.push(line);
         }
+    }
+    lines
+}
+
+/// The lines of a small table without spreads: no wider than its numbers need, their marks right behind them.
+fn compact(grid: &Grid, paint: Paint) -> Vec<String> {
+    let rows = || grid.sections.iter().flat_map(|s| &s.rows);
+    let label = rows().map(|r| width(&r.label)).max().unwrap_or(0);
+    let mark = |cell: &grid::Cell| match cell.tone {
+        Tone::Grade(_) => cell.text.chars().next_back().filter(|c| !c.is_ascii_digit()),
+        Tone::Plain if cell.winner => Some('*'),
+        Tone::Plain | Tone::Missing => None,
+    };
+    // A number and its mark apart, so that digits stand beneath digits.
+    let parts = |cell: &grid::Cell| {
+        let mark = mark(cell);
+        let number = match mark {
+            Some(mark) if !cell.winner => cell.text.trim_end_matches(mark),
+            _ => cell.text.as_str(),
+        };
+        (number.to_owned(), mark.map_or(" ".to_owned(), String::from))
+    };
+    let columns: Vec<usize> = (0..grid.heads.len())
+        .map(|i| {
+            let cells = rows().filter_map(|r| r.cells.get(i));
+            let widest = cells.map(|c| width(&parts(c).0)).max().unwrap_or(0);
+            widest.max(grid.heads.get(i).map_or(0, |h| width(&h.label)))
+        })
+        .collect();
+    let mut head = left("", label);
+    for (head_of, w) in grid.heads.iter().zip(&columns) {
+        head.push_str(&format!("  {} ", paint.dim(&right(&head_of.label, *w))));
+    }
+    let mut lines = vec![head];
+    for row in rows() {
+        let mut text = left(&row.label, label);
+        for (cell, w) in row.cells.iter().zip(&columns) {
+            let (number, mark) = parts(cell);
+            let shown = format!("{}{mark}", right(&number, *w));
+            let shown = match cell.tone {
+                Tone::Grade(grade) => paint.grade(grade, &shown),
+                Tone::Missing => paint.dim(&shown),
+                Tone::Plain if cell.winner => paint.bold(&shown),
+                Tone::Plain => shown,
+            };
+            text.push_str(&format!("  {shown}"));
+        }
+        lines.push(text);
     }
     lines
 }

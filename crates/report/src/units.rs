@@ -12,6 +12,8 @@ pub enum Quantity {
     Microseconds,
     /// Bytes, shown in B, KiB, MiB or GiB.
     Bytes,
+    /// Bytes of one message or one handshake, always shown in B: a few dozen make the difference.
+    WireBytes,
     /// So many a second.
     PerSecond,
     /// A plain count.
@@ -68,6 +70,7 @@ impl Unit {
             Quantity::Nanoseconds => pick(&TIMES, 1),
             Quantity::Bytes => pick(&SIZES, 2),
             Quantity::Microseconds => unit("µs", 1.0),
+            Quantity::WireBytes => unit("B", 1.0),
             Quantity::PerSecond => unit("/s", 1.0),
             Quantity::Count => unit("", 1.0),
         }

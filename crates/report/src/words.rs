@@ -58,7 +58,7 @@ pub(crate) fn counts(comparison: &Comparison) -> Option<String> {
     let (delivered, lost) = (sum("delivered")?, sum("lost")?);
     let failed = sum("sessions_failed").unwrap_or(0);
     Some(format!(
-        "all pairs together: {} delivered, {} lost, {} sessions failed   (every measure of each pair: table.txt)",
+        "all pairs: {} delivered, {} lost, {} sessions failed; every measure of each is in the report",
         whole(delivered),
         whole(lost),
         whole(failed)

@@ -11,6 +11,7 @@ fn sample_reports() {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report-samples");
     let mut runs = support::all();
     runs.push(("hostile", support::hostile()));
+    runs.push(("pairs", support::matrix::pairs()));
     runs.extend(support::faults::all());
     runs.push(("hostile_faults", support::faults::hostile()));
     for (name, run) in runs {

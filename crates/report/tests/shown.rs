@@ -71,10 +71,10 @@ fn no_line_of_three_variants_is_wider_than_a_terminal() {
 
 #[test]
 fn many_variants_are_shown_in_blocks() {
-    let text = table::text(&Comparison::of(&support::many()), false);
+    let text = table::full_text(&Comparison::of(&support::many()), false);
     assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
     for carrier in ["h1", "h2c", "h1+tls"] {
-        assert!(text.contains(&format!("ws-{carrier}")), "{text}");
+        assert!(text.contains(&format!("over {carrier}")), "{text}");
     }
 }
 

@@ -8,6 +8,8 @@
     reason = "these helpers are tests, but for the attribute that clippy looks for"
 )]
 
+pub(crate) mod capture;
+
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};

@@ -275,21 +275,21 @@ pub(super) const MEASURES: &[Measure] = &[
         "wire_received_bytes_per_delivery",
         "wire / delivery",
         "down",
-        Quantity::Bytes,
+        Quantity::WireBytes,
         |s| wire(s, Wire::received_bytes_per_delivery),
     ),
     cost(
         "wire_sent_bytes_per_delivery",
         "wire / delivery",
         "up",
-        Quantity::Bytes,
+        Quantity::WireBytes,
         |s| wire(s, Wire::sent_bytes_per_delivery),
     ),
     each(
         "wire_overhead_bytes_per_delivery",
         "wire / delivery",
         "overhead",
-        Quantity::Bytes,
+        Quantity::WireBytes,
         |s| wire(s, Wire::overhead_bytes_per_delivery),
     ),
     Measure {
@@ -298,15 +298,19 @@ pub(super) const MEASURES: &[Measure] = &[
             "handshake_received_bytes",
             "handshake",
             "down",
-            Quantity::Bytes,
+            Quantity::WireBytes,
             |s| wire(s, Wire::opening_received_bytes_per_session),
         )
     },
     Measure {
         of_messages: false,
-        ..cost("handshake_sent_bytes", "handshake", "up", Quantity::Bytes, |s| {
-            wire(s, Wire::opening_sent_bytes_per_session)
-        })
+        ..cost(
+            "handshake_sent_bytes",
+            "handshake",
+            "up",
+            Quantity::WireBytes,
+            |s| wire(s, Wire::opening_sent_bytes_per_session),
+        )
     },
     Measure {
         of_messages: false,

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod faults;
+pub(crate) mod matrix;
 
 use std::path::PathBuf;
 use std::time::Duration;
