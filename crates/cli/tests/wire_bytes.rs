@@ -142,7 +142,7 @@ fn wire_bytes_agree_with_a_packet_capture() {
                 &format!("tcp port {}", support::capture::PORT),
             );
             end.with_code(0);
-            let run = Run::open(folder.path(&name)).unwrap();
+            let run = Run::open(&folder.path(&name)).unwrap();
             let wire = run.trials[0].summary.as_ref().unwrap().wire.unwrap();
             if missed == 0 {
                 break (wire, seen(&folder.path(&format!("{name}.pcap"))));

@@ -5,6 +5,7 @@ use std::fmt;
 use pushmark_measure::Grade;
 
 use crate::comparison::{Comparison, Point, Value};
+use crate::escape::shorten;
 use crate::units::Unit;
 
 /// What is shown as a matrix, and how it is called: the dear things of a pair.
@@ -18,6 +19,9 @@ const MEASURES: &[(&str, &str)] = &[
     ("connect_time_ns_p50", "connect time p50"),
     ("connect_time_ns_p99", "connect time p99"),
 ];
+
+/// The longest name that is shown whole.
+const LONGEST_NAME: usize = 14;
 
 /// One measure over all pairs.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,7 +94,7 @@ pub(crate) fn doubt(grade: Grade) -> &'static str {
     }
 }
 
-/// The matrices of a run; none unless it has several transports over several carriers. Of a sweep, those of its last point; of
+/// The matrices of a run; none unless transports cross carriers in it. Of a sweep, those of its last point; of
 /// conditions, which have no last, none.
 pub(crate) fn matrices(comparison: &Comparison) -> Vec<Matrix> {
     let names = |of: fn(&crate::comparison::VariantName) -> &String| {
@@ -103,7 +107,9 @@ pub(crate) fn matrices(comparison: &Comparison) -> Vec<Matrix> {
         all
     };
     let (transports, carriers) = (names(|v| &v.transport), names(|v| &v.carrier));
-    let applies = transports.len() > 1 && carriers.len() > 1 && !comparison.varies_conditions();
+    // Where each has but its own, there is nothing to read across.
+    let crossed = comparison.variants.len() > transports.len().max(carriers.len());
+    let applies = transports.len() > 1 && carriers.len() > 1 && crossed && !comparison.varies_conditions();
     let Some(point) = comparison.last_point().filter(|_| applies) else {
         return Vec::new();
     };
@@ -154,8 +160,8 @@ fn matrix(
     Some(Matrix {
         title,
         unit: Unit::fitting(row.quantity, medians()),
-        transports: transports.to_vec(),
-        carriers: carriers.to_vec(),
+        transports: transports.iter().map(|t| shorten(t, LONGEST_NAME)).collect(),
+        carriers: carriers.iter().map(|c| shorten(c, LONGEST_NAME)).collect(),
         cells: transports
             .iter()
             .map(|t| carriers.iter().map(|c| cell(t, c)).collect())

@@ -12,6 +12,8 @@ use claim::{Claim, and, name, place, quoted, spot, takes_part, undisturbed};
 
 /// How many losses are named one by one.
 const NAMED_LOSSES: usize = 3;
+/// How many of those that lost nothing are named.
+const NAMED_SOUND: usize = 6;
 
 /// The answer to the run's question, true to the numbers.
 pub fn answer(comparison: &Comparison) -> String {
@@ -206,6 +208,7 @@ fn losses(comparison: &Comparison) -> Option<String> {
                 Some("No session lost a message that it was there for.".to_owned())
             }
             n if n == comparison.variants.len() => Some(format!("Nothing was lost{more}.")),
+            n if n > NAMED_SOUND => Some(format!("With the {n} that take part nothing was lost{more}.")),
             _ => Some(format!("With {} nothing was lost{more}.", and(&sound))),
         };
     }

@@ -79,9 +79,9 @@ fn scale(area: &Area<'_>, all: &[Matrix]) -> Result<(), ReportError> {
     let any = |wanted: fn(&crate::matrix::Measured) -> bool| {
         cells().any(|c| matches!(c, Cell::Measured(m) if wanted(m)))
     };
-    let mut words = vec!["shade: times the least of the same table"];
+    let mut words = vec!["shade: times the least of its table"];
     if any(|m| m.winner) {
-        words.push("bold: ahead of all by more than the spread of repeats");
+        words.push("bold: clearly ahead");
     }
     if any(|m| m.grade == Grade::Suspect) {
         words.push("? suspect");

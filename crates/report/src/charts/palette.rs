@@ -3,7 +3,7 @@
 use plotters::style::RGBColor;
 
 /// One for each variant; the order is the plan's, so that a variant has one colour in all charts of a run.
-const VARIANTS: [RGBColor; 8] = [
+const VARIANTS: [RGBColor; 12] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -12,6 +12,10 @@ const VARIANTS: [RGBColor; 8] = [
     RGBColor(200, 140, 0),
     RGBColor(110, 110, 110),
     RGBColor(90, 60, 30),
+    RGBColor(136, 34, 85),
+    RGBColor(60, 50, 150),
+    RGBColor(140, 145, 40),
+    RGBColor(220, 110, 125),
 ];
 
 /// Parts of a whole, in their order (after Paul Tol's high-contrast scheme, and grey): none is a variant's colour.
