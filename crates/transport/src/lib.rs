@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod carrier;
+pub mod compression;
 pub mod connection;
 pub mod control;
 pub mod error;
