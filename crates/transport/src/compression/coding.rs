@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use flate2::{Compress, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::deflate::{Compressor, run};
-use super::{Compression, Corrupt, WIDEST_BITS, Window};
+use super::{Agreed, Compression, Corrupt, WIDEST_BITS, Window};
+use crate::error::{ErrorClass, Step, TransportError};
 
 /// The coding's name.
 pub(crate) const GZIP: &str = "gzip";
@@ -29,6 +30,43 @@ pub(crate) fn takes_gzip(accept_encoding: &str) -> bool {
         let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
         named && weight.is_none_or(|q| q.trim().parse::<f32>().is_ok_and(|q| q > 0.0))
     })
+}
+
+/// What a client says of codings, as a line of its request.
+pub(crate) fn accept_line(compressed: bool) -> &'static str {
+    if compressed {
+        "accept-encoding: gzip\r\n"
+    } else {
+        "accept-encoding: identity\r\n"
+    }
+}
+
+/// Whether the coding of an answer, the value of its `Content-Encoding`, is the one that was asked for; gives what it is.
+///
+/// # Errors
+/// Negotiation, when it is less than that; protocol, when it is more.
+pub(crate) fn agreed(
+    step: Step,
+    compressed: bool,
+    coding: Option<&[u8]>,
+) -> Result<Option<Agreed>, TransportError> {
+    let coding = coding.filter(|coding| !coding.eq_ignore_ascii_case(b"identity"));
+    let is_gzip =
+        coding.is_some_and(|c| c.eq_ignore_ascii_case(b"gzip") || c.eq_ignore_ascii_case(b"x-gzip"));
+    match (compressed, coding.map(String::from_utf8_lossy)) {
+        (true, _) if is_gzip => Ok(Some(Agreed::Coding(GZIP))),
+        (true, coding) => {
+            let got = coding.map_or("none".to_owned(), |coding| format!("{coding:?}"));
+            let words = format_args!("asked for content-encoding {GZIP}, and the server answered with {got}");
+            Err(TransportError::new(step, ErrorClass::Negotiation, words))
+        }
+        (false, None) => Ok(None),
+        // Bytes that are not text would be read as a stream without events.
+        (false, Some(coding)) => {
+            let words = format_args!("the content coding is {coding:?}, which was not asked for");
+            Err(TransportError::new(step, ErrorClass::Protocol, words))
+        }
+    }
 }
 
 /// A whole body; `None` when the compressor failed.
@@ -133,7 +171,11 @@ impl Reader {
         let mut rest = input;
         let fed = loop {
             if *ended {
-                break if rest.is_empty() { Ok(()) } else { Err(Corrupt::Data) };
+                break if rest.is_empty() {
+                    Ok(())
+                } else {
+                    Err(Corrupt::Data)
+                };
             }
             let before = (decompress.total_in(), decompress.total_out());
             let Ok(status) = decompress.decompress(rest, &mut piece, FlushDecompress::Sync) else {
@@ -177,7 +219,11 @@ pub(crate) fn inflate(body: &[u8], most: usize, out: &mut Vec<u8>) -> Result<(),
     if over {
         return Err(Corrupt::TooLarge(most));
     }
-    if reader.has_ended() { Ok(()) } else { Err(Corrupt::Data) }
+    if reader.has_ended() {
+        Ok(())
+    } else {
+        Err(Corrupt::Data)
+    }
 }
 
 #[cfg(test)]
@@ -231,7 +277,11 @@ mod tests {
             inflate(&gzip, length, &mut out).unwrap();
             assert_eq!(out, body);
             for end in 0..gzip.len() {
-                assert_eq!(inflate(&gzip[..end], length, &mut out), Err(Corrupt::Data), "{end}");
+                assert_eq!(
+                    inflate(&gzip[..end], length, &mut out),
+                    Err(Corrupt::Data),
+                    "{end}"
+                );
             }
         }
     }

@@ -123,7 +123,9 @@ impl Decompressor {
         out.clear();
         if self.window.takeover {
             let bits = self.window.bits;
-            let own = self.own.get_or_insert_with(|| Decompress::new_with_window_bits(false, bits));
+            let own = self
+                .own
+                .get_or_insert_with(|| Decompress::new_with_window_bits(false, bits));
             inflate(own, compressed, most, out).map(|_| ())
         } else {
             DECOMPRESSOR.with_borrow_mut(|shared| {

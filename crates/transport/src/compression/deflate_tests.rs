@@ -67,7 +67,11 @@ fn the_standards_other_blocks() {
         ] {
             let mut decompressor = Decompressor::new(window(takeover, 15));
             for _ in 0..2 {
-                assert_eq!(inflated(&mut decompressor, payload).unwrap(), words, "{payload:x?}");
+                assert_eq!(
+                    inflated(&mut decompressor, payload).unwrap(),
+                    words,
+                    "{payload:x?}"
+                );
             }
         }
     }
@@ -108,7 +112,11 @@ fn what_is_cut_short_or_no_deflate_is_corrupt() {
     for garbage in [&[0xFF; 9][..], &[0x07], b"\x00\x05\x00\x00\x00Hello"] {
         for takeover in [true, false] {
             let mut decompressor = Decompressor::new(window(takeover, 15));
-            assert_eq!(inflated(&mut decompressor, garbage), Err(Corrupt::Data), "{garbage:x?}");
+            assert_eq!(
+                inflated(&mut decompressor, garbage),
+                Err(Corrupt::Data),
+                "{garbage:x?}"
+            );
         }
     }
 }
@@ -116,13 +124,18 @@ fn what_is_cut_short_or_no_deflate_is_corrupt() {
 #[test]
 fn a_window_is_as_wide_as_was_said() {
     // A repetition too far back for the narrow window.
-    let mut text: Vec<u8> = (0..2_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut text: Vec<u8> = (0..2_000u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     text.extend_from_within(..1_000);
     let size = |bits| deflated(&mut Compressor::new(window(false, bits), 9), &text).len();
     assert!(size(9) > size(15) + 500, "{} {}", size(9), size(15));
     for bits in 9..=15 {
         let narrow = deflated(&mut Compressor::new(window(true, bits), 9), &text);
-        assert_eq!(inflated(&mut Decompressor::new(window(true, bits)), &narrow).unwrap(), text);
+        assert_eq!(
+            inflated(&mut Decompressor::new(window(true, bits)), &narrow).unwrap(),
+            text
+        );
     }
 }
 

@@ -102,7 +102,10 @@ impl Parameters {
 
 /// A window's size: a decimal number from 8 to 15 without a leading zero.
 fn bits(text: &str) -> Option<u8> {
-    let bits = text.parse().ok().filter(|bits| (8..=WIDEST_BITS).contains(bits))?;
+    let bits = text
+        .parse()
+        .ok()
+        .filter(|bits| (8..=WIDEST_BITS).contains(bits))?;
     (!text.starts_with(['0', '+'])).then_some(bits)
 }
 
@@ -171,10 +174,7 @@ fn unquoted(value: &str) -> Option<String> {
 
 /// A server's answer to what a client offers: the first offer that it can do, as it is; `None` when there is none. Gives what
 /// it says, and what it does from then on at `level`.
-pub fn accept<'a>(
-    offers: impl IntoIterator<Item = &'a str>,
-    level: u8,
-) -> Option<(Parameters, Compression)> {
+pub fn accept<'a>(offers: impl IntoIterator<Item = &'a str>, level: u8) -> Option<(Parameters, Compression)> {
     let offers = elements(offers)?;
     let offered = offers
         .iter()
@@ -212,7 +212,9 @@ pub fn agreed<'a>(
         _ => return Err(broken("the answer names an extension that was not asked for")),
     };
     if answer.client_bits.is_some() && offer.client_bits.is_none() {
-        return Err(broken("the answer limits the client's window, which was not offered"));
+        return Err(broken(
+            "the answer limits the client's window, which was not offered",
+        ));
     }
     // What is left out of what concerns the client alone, the client does all the same.
     let said = Parameters {
@@ -249,7 +251,10 @@ mod tests {
     fn the_first_offer_that_can_be_done_is_taken_as_it_is() {
         for (offers, answer) in [
             (&["permessage-deflate"][..], Some("permessage-deflate")),
-            (&["Permessage-Deflate ; client_max_window_bits"], Some("permessage-deflate")),
+            (
+                &["Permessage-Deflate ; client_max_window_bits"],
+                Some("permessage-deflate"),
+            ),
             (
                 &["permessage-deflate; client_max_window_bits=10; server_max_window_bits=\"9\""],
                 Some("permessage-deflate; server_max_window_bits=9; client_max_window_bits=10"),
@@ -260,11 +265,16 @@ mod tests {
             ),
             // No window of 8 bits can be made here, but read.
             (
-                &["permessage-deflate; server_max_window_bits=8, permessage-deflate; client_max_window_bits=8"],
+                &[
+                    "permessage-deflate; server_max_window_bits=8, permessage-deflate; client_max_window_bits=8",
+                ],
                 Some("permessage-deflate; client_max_window_bits=8"),
             ),
             (
-                &["x-other; a=\"b\\c\"", "permessage-deflate; server_no_context_takeover"],
+                &[
+                    "x-other; a=\"b\\c\"",
+                    "permessage-deflate; server_no_context_takeover",
+                ],
                 Some("permessage-deflate; server_no_context_takeover"),
             ),
             (&["permessage-deflate; server_max_window_bits"], None),
@@ -272,8 +282,14 @@ mod tests {
             (&["permessage-deflate; server_max_window_bits=09"], None),
             (&["permessage-deflate; client_max_window_bits=7"], None),
             (&["permessage-deflate; server_no_context_takeover=1"], None),
-            (&["permessage-deflate; server_no_context_takeover; server_no_context_takeover"], None),
-            (&["permessage-deflate; client_max_window_bits; client_max_window_bits=9"], None),
+            (
+                &["permessage-deflate; server_no_context_takeover; server_no_context_takeover"],
+                None,
+            ),
+            (
+                &["permessage-deflate; client_max_window_bits; client_max_window_bits=9"],
+                None,
+            ),
             (&["permessage-deflate; something"], None),
             (&["permessage-deflate;; ="], None),
             (&["permessage-bzip2"], None),
@@ -308,25 +324,69 @@ mod tests {
         for (asked, answer, expected) in [
             (asking(true, 15), &["permessage-deflate"][..], None),
             // What is left out is the default, and what the client does is its own to keep.
-            (asking(true, 15), &["permessage-deflate; server_max_window_bits=15"], None),
+            (
+                asking(true, 15),
+                &["permessage-deflate; server_max_window_bits=15"],
+                None,
+            ),
             (
                 narrow,
                 &["permessage-deflate; server_no_context_takeover; server_max_window_bits=10"],
                 None,
             ),
             (asking(true, 15), &[], Some(negotiation)),
-            (asking(true, 15), &["permessage-deflate; server_no_context_takeover"], Some(negotiation)),
-            (asking(true, 15), &["permessage-deflate; client_no_context_takeover"], Some(negotiation)),
-            (asking(true, 15), &["permessage-deflate; server_max_window_bits=12"], Some(negotiation)),
+            (
+                asking(true, 15),
+                &["permessage-deflate; server_no_context_takeover"],
+                Some(negotiation),
+            ),
+            (
+                asking(true, 15),
+                &["permessage-deflate; client_no_context_takeover"],
+                Some(negotiation),
+            ),
+            (
+                asking(true, 15),
+                &["permessage-deflate; server_max_window_bits=12"],
+                Some(negotiation),
+            ),
             (narrow, &["permessage-deflate"], Some(negotiation)),
-            (asking(true, 15), &["permessage-deflate; client_max_window_bits=12"], Some(ErrorClass::Protocol)),
-            (narrow, &["permessage-deflate; client_max_window_bits"], Some(ErrorClass::Protocol)),
-            (asking(true, 15), &["permessage-deflate; other"], Some(ErrorClass::Protocol)),
-            (asking(true, 15), &["permessage-bzip2"], Some(ErrorClass::Protocol)),
-            (asking(true, 15), &["permessage-deflate, x-other"], Some(ErrorClass::Protocol)),
-            (asking(true, 15), &["permessage-deflate; =9"], Some(ErrorClass::Protocol)),
+            (
+                asking(true, 15),
+                &["permessage-deflate; client_max_window_bits=12"],
+                Some(ErrorClass::Protocol),
+            ),
+            (
+                narrow,
+                &["permessage-deflate; client_max_window_bits"],
+                Some(ErrorClass::Protocol),
+            ),
+            (
+                asking(true, 15),
+                &["permessage-deflate; other"],
+                Some(ErrorClass::Protocol),
+            ),
+            (
+                asking(true, 15),
+                &["permessage-bzip2"],
+                Some(ErrorClass::Protocol),
+            ),
+            (
+                asking(true, 15),
+                &["permessage-deflate, x-other"],
+                Some(ErrorClass::Protocol),
+            ),
+            (
+                asking(true, 15),
+                &["permessage-deflate; =9"],
+                Some(ErrorClass::Protocol),
+            ),
         ] {
-            assert_eq!(class(&asked, answer).map(|(class, _)| class), expected, "{answer:?}");
+            assert_eq!(
+                class(&asked, answer).map(|(class, _)| class),
+                expected,
+                "{answer:?}"
+            );
         }
         let (_, words) = class(&narrow, &[]).unwrap();
         assert!(

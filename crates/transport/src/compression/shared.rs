@@ -19,6 +19,8 @@ pub(crate) enum Form {
     Frame,
     /// A chunk of a gzip stream.
     Chunk,
+    /// A whole gzip body.
+    Body,
 }
 
 /// A message, deflated.
@@ -54,7 +56,10 @@ pub(crate) fn once<T>(
             kept.of == of && a.len() == b.len() && std::ptr::eq(a.as_ptr(), b.as_ptr())
         };
         let at = kept.iter().position(same).unwrap_or_else(|| {
-            let window = Window { takeover: false, bits };
+            let window = Window {
+                takeover: false,
+                bits,
+            };
             let fresh = Kept {
                 of,
                 original: original.clone(),

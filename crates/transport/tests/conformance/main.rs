@@ -12,6 +12,7 @@
 )]
 
 mod cancellation;
+mod compression;
 mod delivery;
 mod endings;
 mod fixture;
