@@ -14,6 +14,8 @@ pub enum Quantity {
     Bytes,
     /// So many a second.
     PerSecond,
+    /// How many times as much.
+    Ratio,
     /// A plain count.
     Count,
 }
@@ -69,6 +71,7 @@ impl Unit {
             Quantity::Bytes => pick(&SIZES, 2),
             Quantity::Microseconds => unit("µs", 1.0),
             Quantity::PerSecond => unit("/s", 1.0),
+            Quantity::Ratio => unit("×", 1.0),
             Quantity::Count => unit("", 1.0),
         }
     }

@@ -42,6 +42,8 @@ fn the_questions_are_there() {
         .map(|s| headline(s).expect("question").name)
         .collect();
     for name in [
+        "binary",
+        "compress",
         "connect",
         "drop",
         "echo",

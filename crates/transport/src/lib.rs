@@ -18,6 +18,7 @@ pub mod meter;
 pub mod null;
 pub mod outbox;
 pub mod process;
+pub mod quotes;
 pub mod registry;
 pub mod seam;
 pub mod sse;

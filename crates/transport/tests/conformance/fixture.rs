@@ -202,6 +202,11 @@ impl Fixture {
         }
     }
 
+    /// The host, where messages take as much room on the way as they have bytes: alike, they fill nothing when compressed.
+    pub(crate) fn uncompressed_host(&self) -> Option<Arc<TestHost>> {
+        self.host().filter(|_| self.target.carriage.compression.is_none())
+    }
+
     pub(crate) async fn connect<C: Connector>(&self, connector: &C) -> Connected<C::Tx, C::Rx> {
         connector.connect(&self.target).await.unwrap()
     }
