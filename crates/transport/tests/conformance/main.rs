@@ -19,6 +19,7 @@ mod fixture;
 mod foreign_client;
 mod foreign_server;
 mod host;
+mod http2_server;
 mod limits;
 mod long_poll;
 mod meter;
