@@ -245,6 +245,20 @@ pub(crate) struct ReportArgs {
     pub(crate) json: bool,
 }
 
+/// Compression, for clients that ask for it.
+#[derive(Args, Debug)]
+pub(crate) struct CompressArgs {
+    /// Compress for clients that ask (permessage-deflate, gzip), at this level from 1 to 9; left out: declined
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) compress: Option<u8>,
+    /// Logarithm of how far back gzip may refer; of permessage-deflate the client says it
+    #[arg(long, value_name = "BITS", requires = "compress", default_value_t = 15, value_parser = clap::value_parser!(u8).range(9..=15))]
+    pub(crate) window_bits: u8,
+    /// No event of a gzip stream refers back to an earlier one: each is compressed once for all
+    #[arg(long, requires = "compress")]
+    pub(crate) no_context_takeover: bool,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
     /// Where to listen; port 0 takes a free one
@@ -276,6 +290,8 @@ pub(crate) struct ServeArgs {
     /// Ask clients to wait this long before they come back, where the transport has a word for it: 3s, 500ms
     #[arg(long, value_name = "DUR", value_parser = span)]
     pub(crate) retry: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) compress: CompressArgs,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
     /// End when stdin ends: for whoever starts this server as a child

@@ -7,10 +7,12 @@ use std::ops::Range;
 use crate::course::Course;
 use crate::recovery::Cut;
 use pushmark_measure::{
-    Books, ConnectionEvent, Histogram, Interval, Nanos, Negotiation, Phase, Rate, Schedule, Slots, Wire,
+    Books, Compressed, ConnectionEvent, Histogram, Interval, Nanos, Negotiation, Phase, Rate, Schedule,
+    Slots, Wire,
 };
 use pushmark_scenario::plan::{self, Deadlines, Heartbeat, Reconnect, SlowReaders, TcpOptions, Workload};
 use pushmark_transport::Kind;
+use pushmark_transport::stamp::{Content, Template};
 use serde::{Deserialize, Serialize};
 
 /// The first line to a worker process: what it shall do in one trial.
@@ -173,6 +175,8 @@ pub struct Totals {
     pub measured_payload_bytes: u64,
     /// What went over the sessions' connections.
     pub wire: Wire,
+    /// Payload bytes that came compressed in the measured window, and what they were on their streams.
+    pub compressed: Compressed,
     /// Sessions that ended before the drain.
     pub ended_early: u64,
     /// Sessions that became usable after the load had begun.
@@ -227,6 +231,7 @@ impl Totals {
         self.books.merge(&other.books);
         self.measured_payload_bytes += other.measured_payload_bytes;
         self.wire.merge(&other.wire);
+        self.compressed.merge(&other.compressed);
         self.ended_early += other.ended_early;
         self.established_late += other.established_late;
         self.negative_samples += other.negative_samples;
@@ -305,7 +310,21 @@ pub fn schedule(
 /// The transports' word for a plan's encoding.
 pub fn kind(encoding: plan::Encoding) -> Kind {
     match encoding {
-        plan::Encoding::Text => Kind::Text,
+        plan::Encoding::Text | plan::Encoding::Json => Kind::Text,
         plan::Encoding::Binary => Kind::Binary,
     }
+}
+
+/// What stands around a stamp.
+pub fn content(encoding: plan::Encoding) -> Content {
+    match encoding {
+        plan::Encoding::Text | plan::Encoding::Binary => Content::Filler,
+        plan::Encoding::Json => Content::Quotes,
+    }
+}
+
+/// The payloads of these messages.
+pub fn template(messages: &plan::Messages, seed: u64) -> Template {
+    let size = messages.payload_bytes as usize;
+    Template::of(content(messages.encoding), kind(messages.encoding), size, seed)
 }

@@ -223,6 +223,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         measured_payload_bytes: totals.measured_payload_bytes,
         // What slow readers have not read is on the wire and was not delivered.
         wire: Some(totals.wire).filter(|wire| wire.sessions > 0 && totals.slow.0 == 0),
+        compressed: totals.compressed,
         sessions_ended_early: totals.ended_early,
         sessions_late: totals.established_late,
         negative_samples: totals.negative_samples,

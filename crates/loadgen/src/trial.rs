@@ -20,7 +20,7 @@ use crate::controls::Controls;
 use crate::duo::Duo;
 use crate::embedded::{Embedded, EmbeddedError, Launch, ServerProgram};
 use crate::faults::FaultError;
-use crate::faults::server::serve_flags;
+use crate::faults::server::{compression_flags, serve_flags};
 use crate::preflight::{self, Limits};
 use crate::run::{Interrupt, Observer, ObserverError, TrialId};
 use crate::summary;
@@ -126,6 +126,9 @@ pub(crate) async fn run(
         TargetPlan::Embedded if !in_process => {
             let mut launch = Launch::on_loopback(program, &cell.server, needs.server_processes);
             launch.flags = serve_flags(&cell.server, cell.heartbeat.as_ref(), &cell.tcp);
+            launch
+                .flags
+                .extend(compression_flags(cell.carriage.compression.as_ref()));
             if let Some(ServerProgram { program, words }) = server {
                 (launch.program, launch.verb) = (program, words);
             }

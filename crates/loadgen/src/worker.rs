@@ -18,6 +18,7 @@ use pushmark_scenario::plan::{Pattern, StreamsPerConnection, TlsVersion, Workloa
 use pushmark_transport::carrier::certificates::certificates;
 use pushmark_transport::carrier::tls::{Client, Settings, Trust, Version};
 use pushmark_transport::carrier::{Carriage, Carrier, Streams};
+use pushmark_transport::compression::{Compression, Window};
 use pushmark_transport::registry::{WithConnector, with_connector};
 use pushmark_transport::seam::{Connector, Native, Target, TcpOptions};
 use pushmark_transport::timer::Timer;
@@ -157,6 +158,17 @@ fn carriage(assignment: &Assignment, in_process: bool) -> Result<Carriage, Worke
         carrier,
         tls,
         streams_per_connection,
+        compression: plan.setup.compression.map(|asked| Compression {
+            down: Window {
+                takeover: asked.context_takeover.of_server(),
+                bits: asked.window_bits,
+            },
+            up: Window {
+                takeover: asked.context_takeover.of_client(),
+                bits: asked.window_bits,
+            },
+            level: asked.level,
+        }),
     })
 }
 
@@ -500,6 +512,7 @@ impl Worker {
         Totals {
             books,
             measured_payload_bytes: measured.payload_bytes,
+            compressed: measured.compressed,
             ended_early,
             established_late: late,
             negative_samples: self.context.recorder.borrow().negative(),

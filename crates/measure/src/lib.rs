@@ -31,7 +31,7 @@ pub use interval::{Counters, Histograms, Interval, Metric, Phase};
 pub use negotiation::Negotiation;
 pub use recorder::{Recorder, Sample};
 pub use schedule::{Pattern, Rate, Schedule, Slots};
-pub use summary::{Cost, TrialSummary};
+pub use summary::{Compressed, Cost, TrialSummary};
 pub use tracker::{Arrival, SequenceTracker};
 pub use verdict::{Finding, Grade, Verdict};
 pub use wire::Wire;

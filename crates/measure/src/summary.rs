@@ -60,6 +60,8 @@ pub struct TrialSummary {
     pub measured_payload_bytes: u64,
     /// What went over the wire for all that; `None` where there is no wire, or it was not all read from it.
     pub wire: Option<Wire>,
+    /// What came compressed in the measured window; nothing where nothing is compressed.
+    pub compressed: Compressed,
     /// Sessions that ended before the drain began, though the plan did not ask for it.
     pub sessions_ended_early: u64,
     /// Sessions that became usable only after the load had begun.
@@ -118,6 +120,30 @@ pub struct TrialSummary {
     pub negotiation: Negotiation,
     /// The trial was ended before its time (a signal, or a worker or server that died).
     pub partial: bool,
+}
+
+/// What receivers' decompressors saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Compressed {
+    /// Payload of the messages, in bytes.
+    pub payload_bytes: u64,
+    /// What they were on the stream, compressed, in bytes: without frames, chunks and headers around it, with what the transport
+    /// compresses along with the payload.
+    pub stream_bytes: u64,
+}
+
+impl Compressed {
+    /// How many times smaller; `None` where nothing came compressed.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.stream_bytes > 0).then(|| self.payload_bytes as f64 / self.stream_bytes as f64)
+    }
+
+    /// Adds another's.
+    pub fn merge(&mut self, other: &Compressed) {
+        self.payload_bytes = self.payload_bytes.saturating_add(other.payload_bytes);
+        self.stream_bytes = self.stream_bytes.saturating_add(other.stream_bytes);
+    }
 }
 
 impl TrialSummary {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pushmark_results::plan::{
-    Arrival, Axis, Cell, Fault, Heartbeat, Messages, Pattern, Rate, SlowReaders, TargetPlan, Workload,
+    Arrival, Axis, Cell, Encoding, Fault, Heartbeat, Messages, Pattern, Rate, SlowReaders, TargetPlan,
+    Workload,
 };
 
 use crate::comparison::point_names;
@@ -94,7 +95,12 @@ fn messages(m: &Messages) -> String {
         Pattern::Poisson => " (Poisson)".to_owned(),
         Pattern::Bursts { size } => format!(" (bursts of {})", whole(u64::from(size))),
     };
-    format!("{}{pattern} of {size}", rate(&m.rate))
+    let made_of = match m.encoding {
+        Encoding::Text => "",
+        Encoding::Binary => " of bytes",
+        Encoding::Json => " of JSON",
+    };
+    format!("{}{pattern} of {size}{made_of}", rate(&m.rate))
 }
 
 fn rate(r: &Rate) -> String {

@@ -16,6 +16,8 @@ pub enum Quantity {
     WireBytes,
     /// So many a second.
     PerSecond,
+    /// How many times as much.
+    Ratio,
     /// A plain count.
     Count,
 }
@@ -72,6 +74,7 @@ impl Unit {
             Quantity::Microseconds => unit("µs", 1.0),
             Quantity::WireBytes => unit("B", 1.0),
             Quantity::PerSecond => unit("/s", 1.0),
+            Quantity::Ratio => unit("×", 1.0),
             Quantity::Count => unit("", 1.0),
         }
     }

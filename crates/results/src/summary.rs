@@ -146,6 +146,7 @@ pub(crate) fn columns(trial: &FinishedTrial<'_>) -> Columns {
     c.quantiles(histograms, Metric::ConnectTime, &[ALL[0], ALL[2]]);
     c.books(&summary.books);
     c.number("deliveries_per_s", summary.deliveries_per_second());
+    c.number("compression_ratio", summary.compressed.ratio());
     // Sessions held at once: where they come and go, more are established than are ever open together.
     let sessions = counters.established.min(summary.sessions_planned);
     c.cost("generator", &summary.generator, deliveries, sessions);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 mod carriage;
 mod trouble;
 
-pub use carriage::{CarriageSetup, StreamsPerConnection, TlsVersion};
+pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TlsVersion};
 pub use trouble::{
     Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, Reconnect, ReconnectPolicy, SlowReaders,
     TcpOptions,
@@ -206,6 +206,8 @@ pub enum Encoding {
     Text,
     /// Arbitrary bytes; a text-only transport encodes them and says what that costs.
     Binary,
+    /// Text that compresses as a feed in JSON does, with other values in each message.
+    Json,
 }
 
 /// How the embedded reference server is set up.

@@ -48,6 +48,9 @@ pub(crate) struct ScenarioFile {
     /// What carriers are told beside their names.
     #[schemars(with = "CarrierSection", default)]
     pub(crate) carrier: Option<Spanned<Table<CarrierSection>>>,
+    /// How what is sent is compressed. Left out: it is not.
+    #[schemars(with = "CompressionSection", default)]
+    pub(crate) compression: Option<Spanned<Table<CompressionSection>>>,
     /// How many connections, how they arrive, for how long.
     #[schemars(with = "LoadSection")]
     pub(crate) load: Option<Spanned<Table<LoadSection>>>,
@@ -175,8 +178,8 @@ pub(crate) struct WorkloadSection {
     /// How messages spread within the rate.
     #[schemars(with = "ScheduleField", default, extend("default" = "uniform"))]
     pub(crate) schedule: Option<Spanned<ScheduleField>>,
-    /// What a payload is made of.
-    #[schemars(with = "schema::EncodingWord", default, extend("default" = "text"))]
+    /// What a payload is made of. A list compares.
+    #[schemars(with = "schema::OneOrList<schema::EncodingWord>", default, extend("default" = "text"))]
     pub(crate) encoding: Field,
 }
 
@@ -210,6 +213,28 @@ pub(crate) struct CarrierSection {
     /// The one version of TLS that is offered, where the carrier has TLS. Left out: both, of which 1.3 is liked better.
     #[schemars(with = "schema::TlsWord", default)]
     pub(crate) tls: Field,
+}
+
+/// How what is sent is compressed: permessage-deflate (RFC 7692) for WebSocket, both ways; gzip for what a server answers by HTTP, down
+/// alone.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CompressionSection {
+    /// Whether it is. A list compares.
+    #[schemars(with = "schema::OneOrList<schema::CompressionWord>")]
+    pub(crate) kind: Field,
+    /// Whether a message may refer back to earlier ones: true, false, or the only side whose messages do. A list compares. A long
+    /// poll's answers never do.
+    #[serde(rename = "context-takeover")]
+    #[schemars(with = "schema::OneOrList<schema::TakeoverValue>", default, extend("default" = true))]
+    pub(crate) context_takeover: Field,
+    /// How far back, as a power of two of bytes: 9 to 15.
+    #[serde(rename = "window-bits")]
+    #[schemars(with = "schema::WindowBits", default, extend("default" = 15))]
+    pub(crate) window_bits: Field,
+    /// How hard the compressors try: 1 to 9.
+    #[schemars(with = "schema::CompressionLevel", default, extend("default" = 6))]
+    pub(crate) level: Field,
 }
 
 /// How the reference server is set up.

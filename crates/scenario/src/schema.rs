@@ -39,6 +39,7 @@ pub fn schema_text(catalogue: &Catalogue) -> String {
 pub(crate) fn home_of(key: &str) -> Option<&'static str> {
     let shape = shape();
     let sections = [
+        ("compression", "CompressionSection"),
         ("load", "LoadSection"),
         ("workload", "WorkloadSection"),
         ("server", "ServerSection"),
@@ -149,8 +150,20 @@ described! {
     /// What payloads are made of.
     EncodingWord: { "oneOf": [
         { "const": "text", "description": "UTF-8 text." },
-        { "const": "binary", "description": "Arbitrary bytes; a text-only transport has to encode them." }
+        { "const": "binary", "description": "Arbitrary bytes; a text-only transport has to encode them." },
+        { "const": "json", "description": "JSON of other values in each message, from the seed; it compresses as a feed does." }
     ] }
+    /// Whether what is sent is compressed.
+    CompressionWord: { "oneOf": [
+        { "const": "none", "description": "As it is." },
+        { "const": "deflate", "description": "permessage-deflate or gzip; a server that declines makes a session fail." }
+    ] }
+    /// Whose messages refer back to earlier ones.
+    TakeoverValue: { "anyOf": [ { "type": "boolean" }, { "enum": ["server", "client"] } ] }
+    /// The size of a window.
+    WindowBits: { "type": "integer", "minimum": 9, "maximum": 15 }
+    /// How hard a compressor tries.
+    CompressionLevel: { "type": "integer", "minimum": 1, "maximum": 9 }
     /// What a server does with a message too many.
     WhenFullWord: { "oneOf": [
         { "const": "drop-oldest", "description": "The oldest waiting message makes room." },

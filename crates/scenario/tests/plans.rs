@@ -11,6 +11,7 @@ mod common;
 use std::time::Duration;
 
 use common::{PUSH, catalogue, plan_of, wide_catalogue};
+use pushmark_scenario::plan::Takeover;
 use pushmark_scenario::{
     Arrival, Axis, Comparison, Deadlines, Encoding, ExpectMetric, Options, Pattern, Plan, Rate, ScenarioText,
     Stage, TargetPlan, WhenFull, Workload, headline, plan, schema,
@@ -363,4 +364,53 @@ fn a_headline_needs_nothing_but_the_question() {
     ] {
         assert!(of(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn compressions_stand_side_by_side() {
+    let text = format!(
+        "{PUSH}encoding = \"json\"\n[compression]\nkind = [\"none\", \"deflate\"]\ncontext-takeover = [true, false, \"server\"]\nwindow-bits = 10\n"
+    );
+    let plan = good(&text);
+    assert_eq!(plan.axis, Some(Axis::Condition));
+    let asked: Vec<_> = plan
+        .cells
+        .iter()
+        .filter(|cell| cell.variant.transport == "ws")
+        .map(|cell| {
+            let compression = cell.carriage.compression;
+            (
+                cell.condition.as_str(),
+                compression.map(|c| (c.context_takeover, c.window_bits, c.level)),
+            )
+        })
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            ("not compressed", None),
+            ("deflate", Some((Takeover::Both, 10, 6))),
+            ("deflate, no context takeover", Some((Takeover::None, 10, 6))),
+            (
+                "deflate, context takeover of the server",
+                Some((Takeover::Server, 10, 6))
+            ),
+        ]
+    );
+    // Left out, nothing is; and one that does not vary is no sweep.
+    assert_eq!(good(PUSH).cells[0].carriage.compression, None);
+    let plan = good(&format!("{PUSH}[compression]\nkind = \"deflate\"\n"));
+    assert_eq!((plan.axis, plan.cells.len()), (None, 2));
+    assert!(plan.cells[0].carriage.compression.is_some());
+}
+
+#[test]
+fn encodings_stand_side_by_side() {
+    let plan = good(&format!("{PUSH}encoding = [\"text\", \"binary\"]\n"));
+    let conditions: Vec<_> = plan.cells.iter().map(|cell| cell.condition.as_str()).collect();
+    assert_eq!(conditions, ["text", "text", "binary", "binary"]);
+    let Workload::Push(messages) = &plan.cells[2].workload else {
+        panic!("pushes")
+    };
+    assert_eq!(messages.encoding, Encoding::Binary);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pushmark_measure::clock;
 use pushmark_transport::carrier::certificates::Acceptor;
+use pushmark_transport::compression::Compression;
 use pushmark_transport::seam::TcpOptions;
 use pushmark_transport::{Heartbeat, WhenFull};
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub history: usize,
     /// How long clients are asked to wait before they come back, by transports that have a word for it.
     pub retry: Option<Duration>,
+    /// What is compressed for clients that ask for it; `None`: nothing is.
+    pub compression: Option<Compression>,
     /// Secures connections that ask for it; `None`: TLS is not spoken.
     pub tls: Option<Acceptor>,
     /// What the kernel does to find dead clients.
@@ -63,6 +66,7 @@ impl Default for Config {
             heartbeat: None,
             history: 0,
             retry: None,
+            compression: None,
             tls: None,
             tcp: TcpOptions::default(),
             most_disconnects: 100_000,

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use pushmark_measure::{Histogram, Nanos, clock};
+use pushmark_transport::compression::Compression;
 use pushmark_transport::control::{Disconnect, ServerStats};
 use pushmark_transport::outbox::Pushed;
 use pushmark_transport::{
@@ -487,6 +488,10 @@ impl Host for Hub {
 
     fn retry(&self) -> Option<Duration> {
         self.config.retry
+    }
+
+    fn compression(&self) -> Option<Compression> {
+        self.config.compression
     }
 
     fn max_message_bytes(&self) -> usize {

@@ -66,7 +66,12 @@ struct Issued {
 
 impl Publication {
     pub(crate) fn new(publish: Publish, threads: usize, numbered: bool) -> Self {
-        let template = Template::new(publish.kind, publish.payload_bytes as usize);
+        let template = Template::of(
+            publish.content,
+            publish.kind,
+            publish.payload_bytes as usize,
+            publish.schedule.seed,
+        );
         let progress = (0..threads).map(|_| AtomicU64::new(0)).collect();
         Self {
             publish,

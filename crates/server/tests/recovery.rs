@@ -124,6 +124,7 @@ fn publication(from: u64, count: u64, payload_bytes: u32) -> Publish {
         payload_bytes,
         measured: start..end,
         from,
+        content: Default::default(),
     }
 }
 

@@ -216,6 +216,7 @@ fn publication(rate: u64, count: u64, payload_bytes: u32) -> Publish {
         payload_bytes,
         from: 0,
         measured: start..end,
+        content: Default::default(),
     }
 }
 

@@ -90,6 +90,9 @@ impl<H: Host> Body for ServerBody<H> {
                     Poll::Ready(Some(Ok(Frame::data((stream.unwrap)(&outgoing.encoded)))))
                 }
                 Poll::Ready(None) => {
+                    if let Some(last) = stream.session.outbox.finish() {
+                        return Poll::Ready(Some(Ok(Frame::data((stream.unwrap)(&last)))));
+                    }
                     stream.ended = true;
                     let overflowed = stream.session.outbox.has_overflowed();
                     let reason = if overflowed {

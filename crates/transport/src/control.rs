@@ -17,6 +17,7 @@ use crate::error::{ErrorClass, Step, TransportError};
 use crate::host::CloseReason;
 use crate::message::Kind;
 use crate::seam::Target;
+use crate::stamp::Content;
 use crate::tcp::Stamped;
 
 /// Path of the statistics.
@@ -52,6 +53,9 @@ pub struct Publish {
     /// is due by now is published at once.
     #[serde(default)]
     pub from: u64,
+    /// What stands around the stamp; what is drawn at random is drawn from the schedule's seed.
+    #[serde(default)]
+    pub content: Content,
 }
 
 /// One line of the server's disconnect log: when it found that a client was gone.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use pushmark_measure::{Nanos, clock};
 use serde::{Deserialize, Serialize};
 
+use crate::compression::Compression;
 use crate::connection::Connection;
 use crate::long_poll::Presence;
 use crate::message::{Kind, Message};
@@ -206,6 +207,11 @@ pub trait Host: Send + Sync + 'static {
 
     /// How long clients are asked to wait before they come back, where the transport has a word for it.
     fn retry(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What may be compressed for clients that ask for it; `None`: nothing is.
+    fn compression(&self) -> Option<Compression> {
         None
     }
 

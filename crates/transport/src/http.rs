@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 
 use crate::body::ServerBody;
+use crate::compression::coding;
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::host::{Host, SessionId};
 use crate::message::{Kind, Message};
@@ -141,6 +142,14 @@ pub fn resume_path(path: &str, resume: Option<&str>) -> Result<String, Transport
         return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
     }
     Ok(format!("{path}?{RESUME}={point}"))
+}
+
+/// Whether a client asks for bodies in gzip.
+pub(crate) fn asks_for_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .any(coding::takes_gzip)
 }
 
 /// A response with nothing but a status.

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod carrier;
+pub mod compression;
 pub mod connection;
 pub mod control;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod meter;
 pub mod null;
 pub mod outbox;
 pub mod process;
+pub mod quotes;
 pub mod registry;
 pub mod seam;
 pub mod sse;

@@ -23,6 +23,20 @@ pub struct Outgoing {
     pub sent: Nanos,
     /// No message, but a frame of the transport's own, which is not counted.
     pub control: bool,
+    /// It is as it goes out: a session's [`Coder`] has had it, or is not to have it.
+    coded: bool,
+}
+
+/// What a session's messages go through on their way out, in their order, for as long as the session lives: what comes out
+/// depends on all that came before. One that is dropped while it waits has not gone through it.
+pub trait Coder: Send {
+    /// What goes out for `encoded`.
+    fn code(&mut self, encoded: &Bytes, control: bool) -> Bytes;
+
+    /// What goes out after everything else, if anything does.
+    fn finish(&mut self) -> Option<Bytes> {
+        None
+    }
 }
 
 impl Outgoing {
@@ -31,6 +45,15 @@ impl Outgoing {
             encoded: Bytes::copy_from_slice(frame),
             sent: Nanos::default(),
             control: true,
+            coded: false,
+        }
+    }
+
+    /// One that is as it goes out.
+    fn plain(frame: &[u8]) -> Self {
+        Self {
+            coded: true,
+            ..Self::control(frame)
         }
     }
 
@@ -40,6 +63,7 @@ impl Outgoing {
             encoded,
             sent,
             control: false,
+            coded: false,
         }
     }
 }
@@ -96,6 +120,8 @@ struct State {
     replayed: usize,
     /// What the socket said when a message was to be written to it. It says so once.
     failure: Option<CloseReason>,
+    /// Where one connection's bytes are not another's.
+    coder: Option<Box<dyn Coder>>,
 }
 
 /// Most control frames that wait for one session: a peer that asks for answers and reads none gets no more.
@@ -113,19 +139,29 @@ impl State {
         self.queue.len() - self.unconfirmed() - self.controls
     }
 
-    /// Writes `bytes` to the socket if there is one and nothing waits before them. True when it took them all; when it
+    /// Writes `message` to the socket if there is one and nothing waits before it. `None` when it took all of it; when it
     /// took some, the rest must go to the front of the queue, which `partial` says.
-    fn write_now(&mut self, bytes: &[u8]) -> bool {
+    fn write_now(&mut self, mut message: Outgoing) -> Option<Outgoing> {
         let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else {
-            return false;
+            return Some(message);
         };
-        let tried = socket.try_write(bytes);
+        if let Some(coder) = &mut self.coder {
+            code(coder, &mut message);
+        }
+        let tried = socket.try_write(&message.encoded);
         let taken = self.taken(tried);
-        if taken == bytes.len() {
-            return true;
+        if taken == message.encoded.len() {
+            return None;
         }
         self.partial = taken;
-        false
+        Some(message)
+    }
+
+    /// What is at the front goes out as it is from now on.
+    fn code_front(&mut self) {
+        if let (Some(coder), Some(front)) = (&mut self.coder, self.queue.front_mut()) {
+            code(coder, front);
+        }
     }
 
     /// How many bytes a write took. A socket tells its error to the first who asks, and is at its end for all others: the
@@ -156,8 +192,11 @@ impl State {
     /// Drops the oldest message that may be dropped; false when there is none.
     fn drop_oldest(&mut self) -> bool {
         // What was given out may have been received: it is not dropped, and does not count as waiting. Nor is one that the
-        // socket has taken a part of, nor what the client has asked for.
-        let begun = self.partial > 0 && self.queue.front().is_some_and(|m| !m.control);
+        // socket has taken a part of or that later ones refer back to, nor what the client has asked for.
+        let begun = self
+            .queue
+            .front()
+            .is_some_and(|m| !m.control && (self.partial > 0 || m.coded));
         let keep = self.unconfirmed().max(self.replayed).max(usize::from(begun));
         let mut messages = self.queue.iter().enumerate().filter(|(_, m)| !m.control);
         let oldest = messages.nth(keep).map(|(at, _)| at);
@@ -167,7 +206,9 @@ impl State {
     /// Fills `slices` with what waits; gives how many it filled.
     fn waiting_bytes<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
-        for (slice, message) in slices.iter_mut().zip(&self.queue) {
+        // Behind the first, what a coder makes of them is not said yet.
+        let most = if self.coder.is_some() { 1 } else { slices.len() };
+        for (slice, message) in slices.iter_mut().take(most).zip(&self.queue) {
             let skip = if count == 0 { self.partial } else { 0 };
             *slice = IoSlice::new(&message.encoded[skip..]);
             count += 1;
@@ -195,6 +236,12 @@ impl State {
             }
             self.queue.pop_front();
         }
+    }
+}
+
+fn code(coder: &mut Box<dyn Coder>, message: &mut Outgoing) {
+    if !std::mem::replace(&mut message.coded, true) {
+        message.encoded = coder.code(&message.encoded, message.control);
     }
 }
 
@@ -243,6 +290,7 @@ impl Outbox {
             controls: 0,
             replayed: 0,
             failure: None,
+            coder: None,
         };
         Self {
             state: Mutex::new(state),
@@ -256,6 +304,16 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on everything goes through `coder`. To be called while the session is being opened, before anything has gone out.
+    pub fn code_with(&self, coder: Box<dyn Coder>) {
+        self.state().coder = Some(coder);
+    }
+
+    /// What the coder has to say after everything else. Nothing goes out after that.
+    pub fn finish(&self) -> Option<Bytes> {
+        self.state().coder.take()?.finish()
+    }
+
     /// From now on a message that finds nobody before it is written to `socket` by whoever pushes it, with no task
     /// between; what the socket does not take at once waits here for [`Outbox::poll_write_out`]. `head` goes before
     /// everything, also before messages that wait already.
@@ -266,7 +324,7 @@ impl Outbox {
         if taken < head.len() {
             state.partial = taken;
             state.controls += 1;
-            state.queue.push_front(Outgoing::control(head));
+            state.queue.push_front(Outgoing::plain(head));
         }
     }
 
@@ -276,11 +334,11 @@ impl Outbox {
         if state.closed {
             return Pushed::Closed;
         }
-        if state.write_now(&message.encoded) {
+        let Some(message) = state.write_now(message) else {
             state.front += 1;
             state.given = state.front;
             return Pushed::Written;
-        }
+        };
         let outcome = if state.waiting_against_capacity() < self.capacity {
             Pushed::Queued
         } else {
@@ -321,19 +379,31 @@ impl Outbox {
 
     /// Adds a control frame before all that waits. To be called while the session is being opened, before it has a socket.
     pub fn push_first(&self, frame: &[u8]) {
+        self.push_front(Outgoing::control(frame));
+    }
+
+    /// The same for what no coder is to have.
+    pub fn push_head(&self, head: &[u8]) {
+        self.push_front(Outgoing::plain(head));
+    }
+
+    fn push_front(&self, control: Outgoing) {
         let mut state = self.state();
         state.controls += 1;
-        state.queue.push_front(Outgoing::control(frame));
+        state.queue.push_front(control);
     }
 
     /// Adds a control frame, which counts as no message. Dropped when too many wait.
     pub fn push_control(&self, frame: &[u8]) {
         let mut state = self.state();
-        if state.overflowed || state.controls >= MOST_CONTROLS || state.write_now(frame) {
+        if state.overflowed || state.controls >= MOST_CONTROLS {
             return;
         }
+        let Some(frame) = state.write_now(Outgoing::control(frame)) else {
+            return;
+        };
         state.controls += 1;
-        state.queue.push_back(Outgoing::control(frame));
+        state.queue.push_back(frame);
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -368,6 +438,7 @@ impl Outbox {
             }
             // A message pushed while the socket is full wakes nobody: the socket will.
             ready!(socket.poll_write_ready(cx)).map_err(|e| CloseReason::of_io(&e))?;
+            state.code_front();
             let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
             let count = state.waiting_bytes(&mut slices);
             let tried = socket.try_write_vectored(&slices[..count]);
@@ -411,6 +482,7 @@ impl Outbox {
                     Poll::Pending
                 };
             }
+            state.code_front();
             let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
             let count = state.waiting_bytes(&mut slices);
             let tried = match stream.as_mut().poll_write_vectored(cx, &slices[..count]) {
@@ -440,6 +512,7 @@ impl Outbox {
     /// Takes the oldest message; `None` when the outbox is closed and empty.
     pub fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {
         let mut state = self.state();
+        state.code_front();
         if let Some(message) = state.queue.pop_front() {
             if message.control {
                 state.controls -= 1;
@@ -535,7 +608,7 @@ impl Outbox {
         state.queue = VecDeque::new();
         state.front = state.given;
         (state.controls, state.partial, state.replayed) = (0, 0, 0);
-        state.socket = None;
+        (state.socket, state.coder) = (None, None);
         drop(state);
         self.close();
         waiting

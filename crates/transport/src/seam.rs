@@ -190,6 +190,9 @@ pub struct Received {
 pub trait Inbox {
     /// One message, and when the read that completed it brought its last bytes.
     fn deliver(&mut self, received: Received, kind: Kind, payload: &[u8]);
+
+    /// So many bytes of payload, which were delivered, came as so many on the stream, where what the peer sends is compressed.
+    fn inflated(&mut self, _received: Received, _payload_bytes: usize, _stream_bytes: usize) {}
 }
 
 /// Owned deliveries; for tests and tools.

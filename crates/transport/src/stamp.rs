@@ -142,6 +142,19 @@ fn check_value(bytes: &[u8]) -> u32 {
 #[derive(Clone, Debug)]
 pub struct Template {
     bytes: bytes::BytesMut,
+    /// Payloads are quotes, made anew for each message from this seed.
+    quotes: Option<u64>,
+}
+
+/// What stands around a stamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// The same for every message: letters, or all byte values, in turn.
+    #[default]
+    Filler,
+    /// JSON as a feed has it, of other values in each message: see [`quotes`](crate::quotes).
+    Quotes,
 }
 
 impl Template {
@@ -157,13 +170,25 @@ impl Template {
             bytes: (0..size)
                 .map(|i| if i < STAMP_BYTES { 0 } else { padding(i) })
                 .collect(),
+            quotes: None,
         }
     }
 
-    /// The payload with `stamp` at its start.
+    /// A template of `content`; what is drawn at random is drawn from `seed`. Quotes are text.
+    pub fn of(content: Content, kind: crate::Kind, size: usize, seed: u64) -> Self {
+        Self {
+            quotes: (content == Content::Quotes && size >= crate::quotes::LEAST_BYTES).then_some(seed),
+            ..Self::new(kind, size)
+        }
+    }
+
+    /// The payload with `stamp` at its start, or near it.
     pub fn stamped(&self, stamp: &Stamp) -> bytes::Bytes {
         let mut token = [0; STAMP_BYTES];
         stamp.write(&mut token);
+        if let Some(seed) = self.quotes {
+            return crate::quotes::payload(seed, stamp.sequence, &token, self.bytes.len()).into();
+        }
         let mut payload = self.bytes.clone();
         payload[..STAMP_BYTES].copy_from_slice(&token);
         payload.freeze()

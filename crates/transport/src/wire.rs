@@ -236,7 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire for Layered<S> {
 
     fn begin(&mut self, outbox: &Outbox, head: &[u8]) {
         if !head.is_empty() {
-            outbox.push_first(head);
+            outbox.push_head(head);
         }
     }
 

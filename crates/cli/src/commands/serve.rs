@@ -7,10 +7,11 @@ use anyhow::Context;
 use pushmark_server::{Config, Injection, Server};
 use pushmark_transport::Heartbeat;
 use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer};
+use pushmark_transport::compression::{Compression, Window};
 use pushmark_transport::control::{CONTROL, READY};
 use pushmark_transport::seam::TcpOptions;
 
-use crate::args::{ServeArgs, WhenFull};
+use crate::args::{CompressArgs, ServeArgs, WhenFull};
 use crate::exit::{End, Outcome};
 use crate::signals;
 use crate::terminal::Terminal;
@@ -33,6 +34,19 @@ fn acceptor(args: &ServeArgs) -> anyhow::Result<Option<Acceptor>> {
     Ok(Some(Acceptor::new(&identity, &Offer::default())?))
 }
 
+/// What is compressed for clients that ask.
+fn compression(args: &CompressArgs) -> Option<Compression> {
+    let window = Window {
+        takeover: !args.no_context_takeover,
+        bits: args.window_bits,
+    };
+    args.compress.map(|level| Compression {
+        down: window,
+        up: window,
+        level,
+    })
+}
+
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
     let threads = args.threads.map_or_else(
         || std::thread::available_parallelism().map_or(1, usize::from),
@@ -40,6 +54,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     );
     let config = Config {
         tls: acceptor(args)?,
+        compression: compression(&args.compress),
         listen: args.listen,
         control: args.control,
         share_port: args.share_port,

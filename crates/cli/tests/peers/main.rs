@@ -5,6 +5,7 @@
 //! | `requests` | curl, h2load | clients of our server |
 //! | `browsers` | Node's `ws`, `eventsource` and `node:http2` | clients of our server |
 //! | `servers` | Node's `ws`, hypercorn | servers of our clients |
+//! | `hostile` | bytes made by hand | clients that agree with nobody |
 //!
 //! `scripts/test` installs them; what is missing is skipped by name. The programs that are peers themselves lie beside this file.
 
@@ -17,6 +18,7 @@
 )]
 
 mod browsers;
+mod hostile;
 mod requests;
 mod servers;
 #[path = "../support/mod.rs"]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use procfs::process::{ProcState, Process};
 use pushmark_measure::clock;
-use pushmark_scenario::plan::{Heartbeat, Keepalive, ServerSetup, TcpOptions};
+use pushmark_scenario::plan::{Compression, Heartbeat, Keepalive, ServerSetup, TcpOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::FaultError;
@@ -43,6 +43,19 @@ pub fn serve_flags(setup: &ServerSetup, heartbeat: Option<&Heartbeat>, tcp: &Tcp
     }
     if let Some(timeout) = tcp.user_timeout {
         flag("--user-timeout", span(timeout));
+    }
+    flags
+}
+
+/// Flags for what is compressed; none where nothing is, so that the server declines.
+pub fn compression_flags(compression: Option<&Compression>) -> Vec<String> {
+    let Some(asked) = compression else {
+        return Vec::new();
+    };
+    let mut flags = vec!["--compress".to_owned(), asked.level.to_string()];
+    flags.extend(["--window-bits".to_owned(), asked.window_bits.to_string()]);
+    if !asked.context_takeover.of_server() {
+        flags.push("--no-context-takeover".to_owned());
     }
     flags
 }

@@ -4,13 +4,14 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 
 use pushmark_measure::clock;
+use pushmark_measure::schedule::mix;
 use pushmark_scenario::plan::Messages;
 use pushmark_transport::seam::Tx;
-use pushmark_transport::stamp::{MAX_24_BIT, Template};
+use pushmark_transport::stamp::MAX_24_BIT;
 use pushmark_transport::{Message, Stamp, TransportError};
 
 use super::SessionState;
-use crate::assignment::{kind, schedule};
+use crate::assignment::{kind, schedule, template};
 use crate::worker::Context;
 
 /// Sends on this session's own schedule, never waiting for a reply. Returns only when the session can send no more.
@@ -22,9 +23,9 @@ pub(super) async fn send<T: Tx>(
 ) -> TransportError {
     let begin = context.begin().await;
     let kind = kind(messages.encoding);
-    let template = Template::new(kind, messages.payload_bytes as usize);
     let span = begin.start..begin.measured.end;
     let stream = state.index & MAX_24_BIT;
+    let template = template(messages, mix(context.assignment.seed, u64::from(stream)));
     let plan = schedule(
         messages.rate,
         messages.pattern,

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use pushmark_measure::{Arrival, Metric, Nanos, Sample, SequenceTracker};
+use pushmark_measure::{Arrival, Compressed, Metric, Nanos, Sample, SequenceTracker};
 use pushmark_transport::seam::{Inbox, Received};
 use pushmark_transport::stamp::Found;
 use pushmark_transport::{Kind, Stamp};
@@ -202,5 +202,16 @@ impl Inbox for Recording {
                 c.late += u64::from(received.at >= self.context.load_end.get());
             });
         }
+    }
+
+    fn inflated(&mut self, received: Received, payload_bytes: usize, stream_bytes: usize) {
+        let window = self.context.recorder.borrow().window();
+        self.context
+            .count(!self.slow && window.contains(&received.at), |c| {
+                c.compressed.merge(&Compressed {
+                    payload_bytes: payload_bytes as u64,
+                    stream_bytes: stream_bytes as u64,
+                });
+            });
     }
 }

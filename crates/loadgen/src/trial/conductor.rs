@@ -11,7 +11,7 @@ use pushmark_transport::{ErrorClass, Step, TransportError, registry};
 use super::breaker::{Breaker, What};
 use super::workers::Workers;
 use super::{ANSWER, GRACE, LEAD, TrialError, connect_controls};
-use crate::assignment::{Begin, Command, Report, Stop, Totals, kind, schedule};
+use crate::assignment::{Begin, Command, Report, Stop, Totals, content, kind, schedule};
 use crate::controls::Controls;
 use crate::duo::Duo;
 use crate::embedded::Embedded;
@@ -217,6 +217,7 @@ impl Conductor<'_> {
             payload_bytes: messages.payload_bytes,
             measured: begin.measured.clone(),
             from,
+            content: content(messages.encoding),
         };
         let address = self.address;
         let answer = tokio::time::timeout(ANSWER, control.publish(&publish)).await;

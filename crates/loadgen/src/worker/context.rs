@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use pushmark_measure::{ConnectionEvent, EventKind, Histogram, Metric, Nanos, Negotiation, Recorder, clock};
+use pushmark_measure::{
+    Compressed, ConnectionEvent, EventKind, Histogram, Metric, Nanos, Negotiation, Recorder, clock,
+};
 use pushmark_scenario::plan;
 use pushmark_transport::seam::{Connected, Connector, Native, Target};
 use pushmark_transport::timer::Timer;
@@ -42,6 +44,7 @@ pub(crate) struct Measured {
     pub(crate) duplicated: u64,
     pub(crate) late: u64,
     pub(crate) payload_bytes: u64,
+    pub(crate) compressed: Compressed,
 }
 
 /// What the sessions of one worker share. Never leaves its thread.

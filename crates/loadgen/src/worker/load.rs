@@ -6,11 +6,10 @@ use std::rc::Rc;
 use pushmark_measure::{EventKind, Schedule, clock};
 use pushmark_scenario::plan::Workload;
 use pushmark_transport::seam::{Connector, Tx};
-use pushmark_transport::stamp::Template;
 use pushmark_transport::{Message, Stamp, null};
 
 use super::Context;
-use crate::assignment::{Begin, kind};
+use crate::assignment::{Begin, kind, template};
 
 /// How large messages are mostly.
 pub(super) fn usual_message(workload: &Workload) -> usize {
@@ -74,7 +73,7 @@ pub(super) async fn publish_in_process(context: Rc<Context>, peer: null::Peer, p
         return;
     };
     let kind = kind(messages.encoding);
-    let template = Template::new(kind, messages.payload_bytes as usize);
+    let template = template(&messages, plan.seed);
     for (sequence, intended) in plan.cursor() {
         context.timer.until(intended).await;
         if intended >= context.load_end.get() {

@@ -243,6 +243,16 @@ pub(super) const MEASURES: &[Measure] = &[
         of_messages: true,
         read: Read::Each(|s| (!s.measured.is_zero()).then(|| (s.deliveries_per_second(), false))),
     },
+    Measure {
+        better: Better::Larger,
+        ..each(
+            "compression_ratio",
+            "compression ratio",
+            "",
+            Quantity::Ratio,
+            |s| Some((s.compressed.ratio()?, false)),
+        )
+    },
     cost(
         "server_cpu_us_per_delivery",
         "CPU per delivery",
@@ -370,7 +380,8 @@ impl Measure {
         ) || matches!(self.group, "wire / delivery" | "handshake")
             || matches!(
                 self.key,
-                "proxy_delay_ns_p99"
+                "compression_ratio"
+                    | "proxy_delay_ns_p99"
                     | "stayed_before_ns_p99"
                     | "stayed_after_ns_p99"
                     | "kernel_tcp_growth_bytes"

@@ -12,6 +12,47 @@ pub struct CarriageSetup {
     pub tls: Option<TlsVersion>,
     /// Where the carrier has TLS, connections take up the keys of earlier ones of the same worker thread.
     pub resumption: bool,
+    /// How what is sent is compressed; `None`: it is not.
+    pub compression: Option<Compression>,
+}
+
+/// Compression as it is asked for: permessage-deflate (RFC 7692) where the transport has messages of its own, gzip where it sends
+/// bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compression {
+    /// Who keeps what it has sent, to refer back to it.
+    pub context_takeover: Takeover,
+    /// The logarithm of how far back, in bytes.
+    pub window_bits: u8,
+    /// How hard the compressors try: 1 to 9.
+    pub level: u8,
+}
+
+/// Which side's messages refer back to its earlier ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Takeover {
+    /// Both.
+    #[default]
+    Both,
+    /// The server's alone.
+    Server,
+    /// The client's alone.
+    Client,
+    /// Each message is compressed by itself.
+    None,
+}
+
+impl Takeover {
+    /// The server's do.
+    pub fn of_server(self) -> bool {
+        matches!(self, Takeover::Both | Takeover::Server)
+    }
+
+    /// The client's do.
+    pub fn of_client(self) -> bool {
+        matches!(self, Takeover::Both | Takeover::Client)
+    }
 }
 
 /// How many sessions share a connection.

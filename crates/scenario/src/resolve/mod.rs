@@ -1,6 +1,8 @@
 //! From the file to the plan: every value checked, every list multiplied out, every default filled in, and all
 //! problems found in one go.
 
+mod compression;
+mod condition;
 mod expect;
 mod load;
 mod sides;
@@ -56,12 +58,14 @@ pub(crate) fn plan(
     let load = load::load(&mut findings, file.load.as_ref(), kind);
     let workload = workload::workload(&mut findings, file.workload.as_ref(), kind, catalogue);
     let sides = sides::sides(&mut findings, &file, allow_remote);
+    let compressions = compression::compressions(&mut findings, &file, catalogue);
     let troubles = trouble::troubles(&mut findings, &file, &sides.target);
     sweep::check_troubles(&mut findings, &file, kind, catalogue, load.as_ref(), &troubles);
     let expect = expect::expectations(&mut findings, file.expect.as_ref(), kind);
     let cells = match (&load, &workload) {
         (Some(load), Some(workload)) => {
-            sweep::cells(&mut findings, &variants, load, workload, &sides, &troubles)
+            let settings = (&sides, &troubles, &compressions);
+            sweep::cells(&mut findings, &variants, load, workload, settings)
         }
         _ => None,
     };

@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use super::compression;
+use super::condition::{Condition, times};
 use super::load::LoadDraft;
 use super::sides::Sides;
-use super::trouble::{Condition, Troubles};
-use super::values::{Findings, MOST_POINTS};
-use super::workload::{Kind, WorkloadDraft};
+use super::trouble::Troubles;
+use super::values::{Findings, MOST_POINTS, Swept};
+use super::workload::{Kind, WorkloadDraft, encoding_word};
 use crate::diagnose::{Problem, quoted};
-use crate::plan::{Axis, Catalogue, Cell, ServerSetup, Variant};
+use crate::plan::{Axis, CarriageSetup, Catalogue, Cell, Compression, ServerSetup, Variant};
 use crate::raw::{Given, ScenarioFile};
 use crate::units::{show_count, show_duration};
 
@@ -100,8 +102,7 @@ pub(super) fn cells(
     variants: &[Variant],
     load: &LoadDraft,
     workload: &WorkloadDraft,
-    sides: &Sides,
-    troubles: &Troubles,
+    (sides, troubles, compressions): (&Sides, &Troubles, &Swept<Option<Compression>>),
 ) -> Option<(Option<Axis>, Vec<Cell>)> {
     let lists = [
         (Axis::Connections, "load.connections", &load.connections.list),
@@ -113,10 +114,17 @@ pub(super) fn cells(
         (Axis::RatePerSecond, "workload.rate", &workload.rates.list),
     ];
     // Settings that are not numbers make one sweep together.
-    let when_full = ("server.when-full", sides.when_full.list.clone());
+    let others = [
+        ("server.when-full", &sides.when_full.list),
+        ("compression", &compressions.list),
+        ("workload.encoding", &workload.encodings.list),
+    ];
+    let mut others = others
+        .into_iter()
+        .filter_map(|(key, list)| Some((key, list.clone()?)));
     let condition = troubles
         .first_list()
-        .or(when_full.1.map(|list| (when_full.0, list)))
+        .or_else(|| others.next())
         .map(|(key, list)| (Axis::Condition, key, list));
     let swept: Vec<(Axis, &str, Range<usize>)> = lists
         .into_iter()
@@ -131,6 +139,11 @@ pub(super) fn cells(
         return None;
     }
     let conditions = troubles.conditions(&sides.when_full);
+    let conditions = compression::multiply(conditions, compressions);
+    let conditions = times(conditions, &workload.encodings, |condition, encoding| {
+        condition.encoding = encoding;
+        encoding_word(encoding).to_owned()
+    });
     let points = conditions.len()
         * load.connections.values.len()
         * workload.payloads_bytes.values.len()
@@ -175,12 +188,15 @@ pub(super) fn cells(
                         point: point.value,
                         condition: condition.label.clone(),
                         load: load.at(*connections),
-                        workload: workload.at(*rate, *payload_bytes),
+                        workload: workload.at(*rate, *payload_bytes, condition.encoding),
                         server: ServerSetup {
                             when_full: condition.when_full,
                             ..sides.server.clone()
                         },
-                        carriage: sides.carriage,
+                        carriage: CarriageSetup {
+                            compression: condition.compression,
+                            ..sides.carriage
+                        },
                         target: sides.target.clone(),
                         deadlines: sides.deadlines,
                         heartbeat: condition.heartbeat,

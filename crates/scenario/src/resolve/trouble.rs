@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde_spanned::Spanned;
 
+use super::condition::{Condition, times};
 use super::values::{Findings, Swept};
 use crate::diagnose::{Problem, quoted};
 use crate::plan::{
-    Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, Reconnect, ReconnectPolicy, SlowReaders,
-    TargetPlan, TcpOptions, WhenFull,
+    Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, ReconnectPolicy, SlowReaders, TargetPlan,
+    TcpOptions, WhenFull,
 };
 use crate::raw::{FaultSection, Given, ScenarioFile, Table};
 use crate::units::show_duration;
@@ -31,16 +32,6 @@ pub(super) struct Troubles {
     resumes: Option<Swept<bool>>,
     faults: Vec<(Fault, Swept<FaultKind>)>,
     pub(super) slow_readers: Option<SlowReaders>,
-}
-
-/// One combination of the settings that are not numbers.
-pub(super) struct Condition {
-    /// What is particular to it; empty when nothing varies.
-    pub(super) label: String,
-    pub(super) heartbeat: Option<Heartbeat>,
-    pub(super) reconnect: Reconnect,
-    pub(super) faults: Vec<Fault>,
-    pub(super) when_full: WhenFull,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -148,13 +139,7 @@ impl Troubles {
 
     /// Every combination, the fault varying slowest.
     pub(super) fn conditions(&self, when_full: &Swept<WhenFull>) -> Vec<Condition> {
-        let mut conditions = vec![Condition {
-            label: String::new(),
-            heartbeat: None,
-            reconnect: Reconnect::default(),
-            faults: Vec::new(),
-            when_full: WhenFull::DropOldest,
-        }];
+        let mut conditions = vec![Condition::default()];
         for (fault, kinds) in &self.faults {
             conditions = times(conditions, kinds, |c, kind| {
                 c.faults.push(Fault { kind, ..*fault });
@@ -193,33 +178,6 @@ impl Troubles {
             .to_owned()
         })
     }
-}
-
-/// Every condition with every value; those of a list go into the label.
-fn times<T: Copy>(
-    conditions: Vec<Condition>,
-    swept: &Swept<T>,
-    set: impl Fn(&mut Condition, T) -> String,
-) -> Vec<Condition> {
-    let mut all = Vec::new();
-    for condition in conditions {
-        for value in &swept.values {
-            let mut with = Condition {
-                label: condition.label.clone(),
-                faults: condition.faults.clone(),
-                ..condition
-            };
-            let words = set(&mut with, *value);
-            if swept.list.is_some() {
-                if !with.label.is_empty() {
-                    with.label.push_str(", ");
-                }
-                with.label.push_str(&words);
-            }
-            all.push(with);
-        }
-    }
-    all
 }
 
 fn heartbeats(findings: &mut Findings, file: &ScenarioFile) -> Option<Swept<Option<Heartbeat>>> {

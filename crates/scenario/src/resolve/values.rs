@@ -282,23 +282,6 @@ impl Findings {
         None
     }
 
-    /// One of a few words, in a key that may be left out.
-    pub(super) fn word_or<T: Copy>(
-        &mut self,
-        field: &Field,
-        key: &str,
-        words: &[(&str, T)],
-        default: T,
-    ) -> T {
-        let Some(value) = field else { return default };
-        let example = words
-            .first()
-            .map_or(String::new(), |(word, _)| format!("\"{word}\""));
-        let text = self.text(value, key, "a word in quotes", &example);
-        text.and_then(|text| self.word(text, value.span(), key, words))
-            .unwrap_or(default)
-    }
-
     /// A value, or a list of different ones.
     pub(super) fn swept<T>(
         &mut self,

@@ -36,17 +36,29 @@ pub(super) struct WorkloadDraft {
     /// For `connect` a single zero that nobody looks at.
     pub(super) payloads_bytes: Swept<u32>,
     pattern: Pattern,
-    encoding: Encoding,
+    pub(super) encodings: Swept<Encoding>,
+}
+
+const ENCODINGS: &[(&str, Encoding)] = &[
+    ("text", Encoding::Text),
+    ("binary", Encoding::Binary),
+    ("json", Encoding::Json),
+];
+
+/// As it is written in a scenario.
+pub(super) fn encoding_word(encoding: Encoding) -> &'static str {
+    let found = ENCODINGS.iter().find(|(_, known)| *known == encoding);
+    found.map_or("", |(word, _)| word)
 }
 
 impl WorkloadDraft {
     /// The workload at one point of a sweep.
-    pub(super) fn at(&self, rate: Rate, payload_bytes: u32) -> Workload {
+    pub(super) fn at(&self, rate: Rate, payload_bytes: u32, encoding: Encoding) -> Workload {
         let messages = Messages {
             rate,
             pattern: self.pattern,
             payload_bytes,
-            encoding: self.encoding,
+            encoding,
         };
         match self.kind {
             Kind::Push => Workload::Push(messages),
@@ -106,8 +118,13 @@ pub(super) fn workload(
         }
     };
     let payloads_bytes = payloads(findings, section, place, kind, catalogue);
-    let encodings = &[("text", Encoding::Text), ("binary", Encoding::Binary)];
-    let encoding = findings.word_or(&section.encoding, "workload.encoding", encodings, Encoding::Text);
+    let encodings = match &section.encoding {
+        None => Some(Swept::one(Encoding::Text)),
+        Some(value) => findings.swept(value, "workload.encoding", PartialEq::eq, |findings, value| {
+            let text = findings.text(value, "workload.encoding", "a word in quotes", "\"text\"")?;
+            findings.word(text, value.span(), "workload.encoding", ENCODINGS)
+        }),
+    };
     let pattern = section
         .schedule
         .as_ref()
@@ -130,7 +147,7 @@ pub(super) fn workload(
         rates: rates?,
         payloads_bytes: payloads_bytes?,
         pattern: pattern.unwrap_or(Pattern::Uniform),
-        encoding,
+        encodings: encodings?,
     })
 }
 

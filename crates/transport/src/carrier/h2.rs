@@ -97,7 +97,12 @@ impl Book {
 
     fn class_of(&self, step: Step, error: &::h2::Error) -> TransportError {
         if !self.is_foreign() {
-            return class_of(step, error);
+            let mut found = class_of(step, error);
+            // A stream that the connection's end has cut off knows of the end alone, not of the farewell that came before it.
+            if let (Some(_), Some(failure)) = (error.get_io(), &*self.failure.borrow()) {
+                (found.class, found.detail) = (failure.class, failure.detail.clone());
+            }
+            return found;
         }
         let first = self.first.get();
         let shown = first.escape_ascii();
@@ -114,8 +119,10 @@ impl Book {
 pub(crate) fn class_of(step: Step, error: &::h2::Error) -> TransportError {
     if let Some(io) = error.get_io() {
         let mut found = TransportError::from_io(step, io);
-        if found.class == ErrorClass::Other && io.raw_os_error().is_none() {
-            // The library's own word for an end in the middle of a frame.
+        // The library's own words for an end of the connection: in the middle of a frame, and while streams are open, which it
+        // calls a broken pipe. What the system says comes without words.
+        let own_words = io.kind() == io::ErrorKind::BrokenPipe && io.get_ref().is_some();
+        if own_words || found.class == ErrorClass::Other && io.raw_os_error().is_none() {
             found.class = ErrorClass::EndedEarly;
         }
         return found;

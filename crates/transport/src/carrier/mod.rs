@@ -20,8 +20,10 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hyper::HeaderMap;
 use pushmark_measure::{Nanos, clock};
 
+use crate::compression::{self, Compression};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::meter::Meter;
 use crate::seam::{ConnectTimes, Target};
@@ -101,6 +103,8 @@ pub struct Carriage {
     pub tls: Option<Arc<tls::Client>>,
     /// Sessions that share one HTTP/2 connection, within one worker thread; `None`: all that go to the same address.
     pub streams_per_connection: Streams,
+    /// What is asked of the server's compression; `None`: nothing is compressed.
+    pub compression: Option<Compression>,
 }
 
 /// How many sessions share one HTTP/2 connection.
@@ -165,6 +169,8 @@ pub struct Negotiated {
     pub tls: Option<tls::Agreed>,
     /// Sessions that may share the connection; `None` where none can.
     pub streams_per_connection: Option<Streams>,
+    /// How what the server sends is compressed; `None` where nothing is.
+    pub compression: Option<compression::Agreed>,
 }
 
 impl Negotiated {
@@ -174,6 +180,7 @@ impl Negotiated {
         alpn: None,
         tls: None,
         streams_per_connection: None,
+        compression: None,
     };
 }
 
@@ -192,7 +199,10 @@ impl fmt::Display for Negotiated {
                 }
             }
         }
-        Ok(())
+        match self.compression {
+            None => Ok(()),
+            Some(agreed) => write!(f, ", {agreed}"),
+        }
     }
 }
 
@@ -309,8 +319,8 @@ impl<T> Dialed<T> {
 pub enum Channel {
     /// A connection on which nothing was said yet: the protocol opens itself by an upgrade (RFC 9110, section 7.8).
     Fresh(Stream),
-    /// A tunnel that the peer has opened already (extended CONNECT, RFC 8441).
-    Open(Stream),
+    /// A tunnel that the peer has opened already (extended CONNECT, RFC 8441), and the headers of its answer.
+    Open(Stream, Box<HeaderMap>),
 }
 
 /// Connects, and shares connections among the sessions of one thread where the carrier can. Clones share them.
@@ -419,6 +429,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
             alpn,
             tls: Some(agreed),
             streams_per_connection: None,
+            compression: None,
         },
         opening,
     })

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use ::h2::ext::Protocol;
 use ::h2::{RecvStream, SendStream};
 use bytes::{Buf, Bytes};
-use hyper::StatusCode;
+use hyper::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Asked;
@@ -47,10 +47,10 @@ pub(super) async fn open(
 ) -> Result<Dialed<Channel>, TransportError> {
     let dialed = pool.lease(target).await?;
     let opening = ask(dialed.made.clone(), target, path, protocol);
-    let tunnel = tokio::time::timeout(target.open_deadline, opening)
+    let (tunnel, headers) = tokio::time::timeout(target.open_deadline, opening)
         .await
         .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
-    Ok(dialed.map(|_| Channel::Open(Stream::Tunnel(Box::new(tunnel)))))
+    Ok(dialed.map(|_| Channel::Open(Stream::Tunnel(Box::new(tunnel)), Box::new(headers))))
 }
 
 async fn ask(
@@ -58,7 +58,7 @@ async fn ask(
     target: &Target,
     path: &str,
     (protocol, headers): (&'static str, &str),
-) -> Result<Tunnel, TransportError> {
+) -> Result<(Tunnel, HeaderMap), TransportError> {
     const STEP: Step = Step::Open;
     // Without the server's word for it, the request must not be sent (RFC 8441, section 3).
     if !lease.takes_extended_connect().await? {
@@ -86,14 +86,16 @@ async fn ask(
     let response = response.await.map_err(|e| lease.class_of(STEP, &e))?;
     lease.waited();
     expect_status(STEP, response.status(), StatusCode::OK)?;
-    Ok(Tunnel {
+    let (head, body) = response.into_parts();
+    let tunnel = Tunnel {
         last_taken: lease.last_read(),
         lease,
         send,
-        body: response.into_body(),
+        body,
         rest: Bytes::new(),
         taking: Taking::default(),
-    })
+    };
+    Ok((tunnel, head.headers))
 }
 
 /// Kept whole within an error of input and output: its class is found there again.

@@ -10,7 +10,8 @@ use hyper::StatusCode;
 use pushmark_measure::Nanos;
 
 use crate::carrier::h2::Lease;
-use crate::carrier::{Dialer, Headers, Kept, MOST_PLAIN_BYTES, parsed_header, status_of, too_large};
+use crate::carrier::{Dialer, Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};
+use crate::compression::{Corrupt, coding};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::Progress;
 use crate::host::SessionId;
@@ -54,6 +55,10 @@ pub struct LongPollRx {
     answering: Option<u64>,
     /// That body so far, and when its last bytes were read.
     body: Vec<u8>,
+    /// It is compressed, as all answers with messages are.
+    compressed: bool,
+    /// The same inflated.
+    inflated: Vec<u8>,
     received: Received,
     max_message_bytes: usize,
     /// The sending half has closed the session: a poll that the server sees after that finds none.
@@ -69,19 +74,23 @@ impl Connector for LongPollConnector {
         let mut dialed = self.dialer.requests(target).await?;
         let take = |headers: Headers<'_, '_>| {
             (
-                cursor_of(headers),
+                answer_of(headers),
                 parsed_header::<SessionId>(headers, SESSION_HEADER),
             )
         };
+        let compressed = target.carriage.compression.is_some();
         let opening = resume_path(LongPollServer::PATH, target.resume.as_deref())?;
-        let request = ("GET", opening.as_str(), "", &b""[..]);
+        let accept = accept_line(compressed);
+        let request = ("GET", opening.as_str(), accept, &b""[..]);
         let exchange = dialed.made.exchange(Step::Open, request, MOST_PLAIN_BYTES, take);
         let (head, _) = tokio::time::timeout(target.open_deadline, exchange)
             .await
             .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         expect_status(Step::Open, status_of(Step::Open, head.status)?, StatusCode::OK)?;
-        let (cursor, session) = head.taken;
-        let cursor = cursor.ok_or_else(|| no_cursor(Step::Open))?;
+        let (answer, session) = head.taken;
+        let agreed = coding::agreed(Step::Open, compressed, answer.coding.as_deref())?;
+        dialed.negotiated.compression = agreed;
+        let cursor = answer.cursor.ok_or_else(|| no_cursor(Step::Open))?;
         let session = session_path(LongPollServer::PATH, named_session(session)?);
         let path = format!("{session}&cursor=");
         let (connection, mut dialed) = dialed.apart();
@@ -93,6 +102,8 @@ impl Connector for LongPollConnector {
             path,
             answering: None,
             body: Vec::new(),
+            compressed,
+            inflated: Vec::new(),
             received: Received::default(),
             max_message_bytes: target.max_message_bytes,
             closed: closed.clone(),
@@ -126,8 +137,22 @@ impl Connector for LongPollConnector {
     }
 }
 
-fn cursor_of(headers: Headers<'_, '_>) -> Option<u64> {
-    parsed_header(headers, CURSOR_HEADER)
+/// Who asks for nothing gets answers as they are.
+fn accept_line(compressed: bool) -> &'static str {
+    if compressed { coding::accept_line(true) } else { "" }
+}
+
+/// What is read of an answer's headers.
+struct Answer {
+    cursor: Option<u64>,
+    coding: Option<Vec<u8>>,
+}
+
+fn answer_of(headers: Headers<'_, '_>) -> Answer {
+    Answer {
+        cursor: parsed_header(headers, CURSOR_HEADER),
+        coding: header(headers, "content-encoding").map(<[u8]>::to_vec),
+    }
 }
 
 fn no_cursor(step: Step) -> TransportError {
@@ -195,7 +220,8 @@ impl LongPollRx {
         }
         self.path.truncate(self.prefix_bytes);
         let _ = write!(self.path, "{cursor}");
-        self.connection.queue(step, ("GET", &self.path, "", &[]))?;
+        let accept = accept_line(self.compressed);
+        self.connection.queue(step, ("GET", &self.path, accept, &[]))?;
         match self.connection.exchange.poll_flush(step, cx) {
             Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
@@ -219,8 +245,16 @@ impl LongPollRx {
                 }
             };
             let next = self.poll_at(Step::Receive, cursor, cx);
-            let mut count = 0;
-            let mut rest = &self.body[..];
+            let (mut count, mut payload_bytes) = (0, 0);
+            let mut rest = if self.compressed {
+                if let Err(e) = self.inflate() {
+                    self.end = Some(Err(e));
+                    continue;
+                }
+                &self.inflated[..]
+            } else {
+                &self.body[..]
+            };
             let read = loop {
                 match record::take(&mut rest, self.max_message_bytes) {
                     None => break Ok(()),
@@ -228,9 +262,15 @@ impl LongPollRx {
                     Some(Ok((kind, payload))) => {
                         inbox.deliver(self.received, kind, payload);
                         count += 1;
+                        payload_bytes += payload.len();
                     }
                 }
             };
+            if self.compressed {
+                inbox.inflated(self.received, payload_bytes, self.body.len());
+                self.inflated.clear();
+                self.inflated.shrink_to(KEPT_ROOM_BYTES);
+            }
             self.body.clear();
             self.body.shrink_to(KEPT_ROOM_BYTES);
             // What came before a failure is told first.
@@ -241,24 +281,46 @@ impl LongPollRx {
         }
     }
 
+    fn most_body_bytes(&self) -> usize {
+        MOST_ANSWER_BYTES.max(self.max_message_bytes.saturating_add(HEADER_BYTES))
+    }
+
+    /// Inflates `body`, no further than one that is not compressed may be long.
+    fn inflate(&mut self) -> Result<(), TransportError> {
+        self.inflated.clear();
+        if self.body.is_empty() {
+            // An answer that there is nothing.
+            return Ok(());
+        }
+        coding::inflate(&self.body, self.most_body_bytes(), &mut self.inflated).map_err(Corrupt::into_error)
+    }
+
     /// Reads the answer to the poll in flight into `body`; gives the cursor that confirms it, or `None` when the session has
     /// ended.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<u64>, TransportError>> {
         const STEP: Step = Step::Receive;
+        let mut limit = self.most_body_bytes();
+        if self.compressed {
+            // What does not compress grows by five bytes in some thousands.
+            limit += limit / 1_000 + 64;
+        }
         let exchange = &mut self.connection.exchange;
         ready!(exchange.poll_flush(STEP, cx))?;
         if self.answering.is_none() {
-            let (head, received) = ready!(exchange.poll_head(STEP, cx, cursor_of))?;
+            let (head, received) = ready!(exchange.poll_head(STEP, cx, answer_of))?;
             self.received = received;
+            let Answer { cursor, coding } = head.taken;
             match status_of(STEP, head.status)? {
                 StatusCode::GONE => return Poll::Ready(Ok(None)),
                 StatusCode::NOT_FOUND if self.closed.get() => return Poll::Ready(Ok(None)),
                 StatusCode::NO_CONTENT => {}
-                status => expect_status(STEP, status, StatusCode::OK)?,
+                status => {
+                    expect_status(STEP, status, StatusCode::OK)?;
+                    coding::agreed(STEP, self.compressed, coding.as_deref())?;
+                }
             }
-            self.answering = Some(head.taken.ok_or_else(|| no_cursor(STEP))?);
+            self.answering = Some(cursor.ok_or_else(|| no_cursor(STEP))?);
         }
-        let limit = MOST_ANSWER_BYTES.max(self.max_message_bytes.saturating_add(HEADER_BYTES));
         loop {
             let (body, received) = (&mut self.body, &mut self.received);
             let progress = ready!(exchange.poll_body(STEP, cx, |at, bytes| {

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Method, StatusCode, Uri};
+use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode, Uri};
 
 use crate::body::ServerBody;
+use crate::compression::deflate::Compressor;
+use crate::compression::shared::{self, Deflated, Form};
+use crate::compression::{Compression, coding};
 use crate::connection::Connection;
 use crate::host::{CloseReason, Host, Session, SessionId};
-use crate::http::{BINARY, RESUME, query, receive_post, refusal, resume_point, session_header, status};
+use crate::http::{
+    BINARY, RESUME, asks_for_gzip, query, receive_post, refusal, resume_point, session_header, status,
+};
 use crate::long_poll::{CURSOR_HEADER, MOST_ANSWER_BYTES, presence, record};
 use crate::message::Message;
 use crate::outbox::{Batch, Outgoing, Peeked};
@@ -36,9 +41,10 @@ impl ServerHalf for LongPollServer {
             Method::GET => {
                 let asked = Asked::of(request.uri());
                 let connection = Connection::of(&request);
+                let compression = compression(request.headers(), &**host);
                 // The request shares the connection's read buffer: kept while the poll waits, it would cost a second one.
                 drop(request);
-                poll(asked, &connection, host).await
+                poll(asked, &connection, host, compression).await
             }
             Method::POST => receive_post(request, host).await,
             Method::DELETE => close(Asked::of(request.uri()), host),
@@ -75,6 +81,10 @@ fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
     let mut response = status(StatusCode::OK);
     session_header(response.headers_mut(), session.id);
     response.headers_mut().insert(CURSOR, HeaderValue::from(0));
+    if let Some(compression) = compression(request.headers(), &**host) {
+        // There is nothing to say yet, and how it will be said is shown by that.
+        set_body(&mut response, &[], Some(compression));
+    }
     session.presence.leave();
     tokio::task::spawn_local(presence::watch(session, host.clone()));
     response
@@ -122,7 +132,12 @@ enum Found {
     Superseded,
 }
 
-async fn poll<H: Host>(asked: Asked, connection: &Connection, host: &Arc<H>) -> ServerResponse<H> {
+async fn poll<H: Host>(
+    asked: Asked,
+    connection: &Connection,
+    host: &Arc<H>,
+    compression: Option<Compression>,
+) -> ServerResponse<H> {
     let session = match asked.session(host) {
         Ok(session) => session,
         Err(refusal) => return *refusal,
@@ -147,7 +162,7 @@ async fn poll<H: Host>(asked: Asked, connection: &Connection, host: &Arc<H>) -> 
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(BINARY));
             headers.insert(CURSOR, HeaderValue::from(batch.next));
-            *response.body_mut() = ServerBody::whole(joined(&batch.messages));
+            set_body(&mut response, &batch.messages, compression);
             response
         }
         Found::Nothing => {
@@ -192,6 +207,42 @@ async fn wait<H: Host>(session: &Session, cursor: u64, host: &H) -> Found {
         found = peek => found,
         () = tokio::time::sleep(host.poll_deadline()) => Found::Nothing,
     }
+}
+
+/// How a client's answers are compressed that has asked for it.
+fn compression<H: Host>(headers: &HeaderMap, host: &H) -> Option<Compression> {
+    host.compression().filter(|_| asks_for_gzip(headers))
+}
+
+/// Each answer is compressed by itself.
+fn set_body<H: Host>(
+    response: &mut ServerResponse<H>,
+    messages: &[Outgoing],
+    compression: Option<Compression>,
+) {
+    let mut body = joined(messages);
+    let gzipped = compression.and_then(|compression| gzipped(messages, &body, &compression));
+    if let Some(gzipped) = gzipped {
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding::GZIP));
+        body = gzipped;
+    }
+    *response.body_mut() = ServerBody::whole(body);
+}
+
+/// A body in gzip. That of one record is made once for all who get it.
+fn gzipped(messages: &[Outgoing], body: &Bytes, compression: &Compression) -> Option<Bytes> {
+    let whole = || coding::whole(body, compression).map(Bytes::from);
+    if messages.len() != 1 {
+        return whole();
+    }
+    let of = (compression.down.bits, compression.level);
+    let make = |_: &mut Compressor| Deflated {
+        bytes: whole().unwrap_or_default(),
+        crc: None,
+    };
+    let made = shared::once(Form::Body, of, body, make, |made| made.bytes.clone());
+    Some(made).filter(|made| !made.is_empty())
 }
 
 /// One body of many records; of one record, that record itself.

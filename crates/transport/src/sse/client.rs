@@ -10,21 +10,19 @@ use hyper::StatusCode;
 use pushmark_measure::Nanos;
 
 use crate::carrier::{Dialer, Headers, Kept, header, parsed_header, status_of, too_large};
+use crate::compression::{Agreed, Corrupt, coding};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::Progress;
 use crate::host::SessionId;
 use crate::http::{SESSION_HEADER, expect_status, named_session, session_path};
 use crate::message::{Kind, Message};
 use crate::seam::{Connected, Connector, Inbox, Received, Rx, ServerHalf, Target, Tx};
-use crate::sse::parser::{Event, EventSink, Parser};
+use crate::sse::parser::{Event, EventSink, Parser, TooLarge};
 use crate::sse::writer::{self, BINARY_TYPE, TEXT_TYPE};
 use crate::sse::{LAST_EVENT_ID, SseServer};
 
 const EVENT_STREAM: &str = "text/event-stream";
-/// The content coding of a body that is as it is (RFC 9110, section 8.4.1 and 12.5.3).
-const IDENTITY: &[u8] = b"identity";
-const REQUEST_HEADERS: &str =
-    "accept: text/event-stream\r\naccept-encoding: identity\r\ncache-control: no-store\r\n";
+const REQUEST_HEADERS: &str = "accept: text/event-stream\r\ncache-control: no-store\r\n";
 /// Lines up to this length are always read: comments, ids and types do not count as payload.
 const LEAST_LINE_BYTES: usize = 64 * 1024;
 
@@ -73,6 +71,8 @@ enum State {
 struct Stream {
     connection: Kept,
     parser: Parser,
+    /// Where the stream is compressed.
+    gzip: Option<Box<coding::Reader>>,
     /// A decoded payload.
     decoded: Vec<u8>,
     max_message_bytes: usize,
@@ -86,7 +86,7 @@ impl Connector for SseConnector {
     async fn connect(&self, target: &Target) -> Result<Connected<SseTx, SseRx>, TransportError> {
         let mut dialed = self.dialer.requests(target).await?;
         let opened = tokio::time::timeout(target.open_deadline, open(&mut dialed.made, target)).await;
-        let (parser, session) =
+        let (parser, session, compressed) =
             opened.map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         let up = if target.sends {
             let path = session_path(SseServer::PATH, named_session(session)?);
@@ -96,8 +96,10 @@ impl Connector for SseConnector {
         } else {
             None
         };
+        dialed.negotiated.compression = compressed;
         let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);
         let stream = Stream {
+            gzip: compressed.map(|_| Box::new(coding::Reader::new())),
             connection: dialed.made,
             parser,
             decoded: Vec::new(),
@@ -128,15 +130,19 @@ struct Taken {
     session: Option<SessionId>,
 }
 
-async fn open(connection: &mut Kept, target: &Target) -> Result<(Parser, Option<SessionId>), TransportError> {
+type Opened = (Parser, Option<SessionId>, Option<Agreed>);
+
+async fn open(connection: &mut Kept, target: &Target) -> Result<Opened, TransportError> {
+    let compressed = target.carriage.compression.is_some();
+    let accept = coding::accept_line(compressed);
     let last_event_id = target.resume.as_deref().unwrap_or_default();
     if last_event_id.bytes().any(|b| b.is_ascii_control()) {
         let words = "a last event id with a control character cannot stand in a header";
         return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
     }
     let headers = match last_event_id {
-        "" => REQUEST_HEADERS.to_owned(),
-        id => format!("{REQUEST_HEADERS}{LAST_EVENT_ID}: {id}\r\n"),
+        "" => format!("{REQUEST_HEADERS}{accept}"),
+        id => format!("{REQUEST_HEADERS}{accept}{LAST_EVENT_ID}: {id}\r\n"),
     };
     let request = ("GET", SseServer::PATH, headers.as_str(), &b""[..]);
     let take = |headers: Headers<'_, '_>| Taken {
@@ -158,17 +164,12 @@ async fn open(connection: &mut Kept, target: &Target) -> Result<(Parser, Option<
         );
         return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
     }
-    if let Some(coding) = coding.filter(|c| c != IDENTITY) {
-        // Bytes that are not text would be read as a stream without events.
-        let coding = String::from_utf8_lossy(&coding);
-        let words = format!("the content coding is {coding:?}, which was not asked for");
-        return Err(TransportError::new(Step::Open, ErrorClass::Protocol, words));
-    }
+    let compressed = coding::agreed(Step::Open, compressed, coding.as_deref())?;
     let parser = Parser::resuming(
         writer::encoded_bytes(target.max_message_bytes).max(LEAST_LINE_BYTES),
         last_event_id,
     );
-    Ok((parser, session))
+    Ok((parser, session, compressed))
 }
 
 /// Whether a content type's essence is that of an event stream (WHATWG HTML, section 9.2.3).
@@ -256,18 +257,26 @@ impl Stream {
             inbox,
             received: Received::default(),
             count: 0,
+            payload_bytes: 0,
             decoded: &mut self.decoded,
             max_message_bytes: self.max_message_bytes,
             failed: None,
             retry: &mut self.retry,
         };
         let (exchange, parser) = (&mut self.connection.exchange, &mut self.parser);
+        let (gzip, most) = (&mut self.gzip, writer::encoded_bytes(self.max_message_bytes));
         let end = loop {
-            let mut fed = Ok(());
+            let (mut fed, mut corrupt) = (Ok(()), Ok(()));
             let progress = exchange.poll_body(Step::Receive, cx, |received, bytes| {
                 delivery.received = received;
-                if fed.is_ok() && delivery.failed.is_none() {
-                    fed = parser.feed(bytes, &mut delivery);
+                if fed.is_err() || corrupt.is_err() || delivery.failed.is_some() {
+                    return;
+                }
+                match gzip {
+                    None => fed = parser.feed(bytes, &mut delivery),
+                    Some(gzip) => {
+                        (fed, corrupt) = inflate(gzip, bytes, most, parser, &mut delivery);
+                    }
                 }
             });
             if let Some(e) = delivery.failed.take() {
@@ -276,9 +285,20 @@ impl Stream {
             if let Err(e) = fed {
                 break Some(Err(TransportError::new(Step::Receive, ErrorClass::TooLarge, e)));
             }
+            if let Err(e) = corrupt {
+                break Some(Err(e.into_error()));
+            }
             match progress {
                 Poll::Pending => break None,
                 Poll::Ready(Ok(Progress::More)) => {}
+                Poll::Ready(Ok(Progress::Done)) if gzip.as_ref().is_some_and(|g| !g.has_ended()) => {
+                    let words = "the body ended before the compressed stream in it";
+                    break Some(Err(TransportError::new(
+                        Step::Receive,
+                        ErrorClass::EndedEarly,
+                        words,
+                    )));
+                }
                 Poll::Ready(Ok(Progress::Done)) => break Some(Ok(())),
                 Poll::Ready(Err(e)) => break Some(Err(e)),
             }
@@ -287,11 +307,46 @@ impl Stream {
     }
 }
 
+/// Inflates what one read brought and parses it. Of what makes no message (comments, say) no more is inflated than the largest
+/// message may have twice: a few bytes must not keep a client busy.
+fn inflate<I: Inbox>(
+    gzip: &mut coding::Reader,
+    bytes: &[u8],
+    most: usize,
+    parser: &mut Parser,
+    delivery: &mut Delivery<'_, I>,
+) -> (Result<(), TooLarge>, Result<(), Corrupt>) {
+    let most = most.max(LEAST_LINE_BYTES).saturating_mul(2);
+    let (mut fed, mut over) = (Ok(()), false);
+    let (mut count, mut idle, before) = (delivery.count, 0, delivery.payload_bytes);
+    let corrupt = gzip.feed(bytes, |piece| {
+        fed = parser.feed(piece, delivery);
+        idle = if delivery.count == std::mem::replace(&mut count, delivery.count) {
+            idle + piece.len()
+        } else {
+            0
+        };
+        over = idle > most;
+        fed.is_ok() && delivery.failed.is_none() && !over
+    });
+    let payload_bytes = delivery.payload_bytes - before;
+    delivery
+        .inbox
+        .inflated(delivery.received, payload_bytes, bytes.len());
+    let over = if over {
+        Err(Corrupt::TooLarge(most))
+    } else {
+        Ok(())
+    };
+    (fed, corrupt.and(over))
+}
+
 /// Hands events on as messages.
 struct Delivery<'a, I> {
     inbox: &'a mut I,
     received: Received,
     count: usize,
+    payload_bytes: usize,
     decoded: &'a mut Vec<u8>,
     max_message_bytes: usize,
     /// Nothing is delivered after the first failure.
@@ -327,6 +382,7 @@ impl<I: Inbox> EventSink for Delivery<'_, I> {
             Ok((kind, payload)) => {
                 self.inbox.deliver(self.received, kind, payload);
                 self.count += 1;
+                self.payload_bytes += payload.len();
             }
             Err(e) => self.failed = Some(e),
         }

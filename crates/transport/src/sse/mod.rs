@@ -22,6 +22,7 @@
 
 mod chunk;
 mod client;
+mod gzip;
 pub mod parser;
 mod server;
 pub mod writer;

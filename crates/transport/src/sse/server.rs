@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{HeaderMap, Method, StatusCode};
 use pushmark_measure::Nanos;
 
 use crate::body::{OutboxStream, ServerBody};
+use crate::compression::coding;
 use crate::connection::Connection;
 use crate::host::{CloseReason, Heartbeat, Host, Session};
-use crate::http::{SESSION_HEADER, receive_post, refusal, session_header, status};
+use crate::http::{SESSION_HEADER, asks_for_gzip, receive_post, refusal, session_header, status};
 use crate::message::Message;
 use crate::seam::{ServerHalf, ServerRequest, ServerResponse, TcpOptions};
+use crate::sse::gzip::Gzipping;
 use crate::sse::{LAST_EVENT_ID, chunk, writer};
 use crate::takeover::Opening;
 use crate::wire::{Wire, poll_drain};
@@ -62,11 +64,12 @@ impl ServerHalf for SseServer {
         let Some(session) = host.open::<Self>(connection, resume) else {
             return Err(wire);
         };
+        let compressed = compress(opening.request.headers(), &session, &**host);
         let taken = opening.take(&mut wire);
         // Its headers would stay for as long as the session.
         drop(opening);
         let reason = match taken {
-            Ok(()) => serve(wire, &session, &**host).await,
+            Ok(()) => serve(wire, &session, &**host, compressed).await,
             Err(e) => CloseReason::of_io(&e),
         };
         host.closed(&session, reason);
@@ -102,10 +105,14 @@ fn open<H: Host>(request: &ServerRequest, host: &Arc<H>) -> ServerResponse<H> {
             "the server takes no more sessions",
         );
     };
+    let compressed = compress(request.headers(), &session, &**host);
     ask_to_wait(&session, &**host);
     let mut response = status(StatusCode::OK);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    if compressed {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding::GZIP));
+    }
     session_header(headers, session.id);
     *response.body_mut() = ServerBody::Stream(OutboxStream::new(host.clone(), session, chunk::unwrap));
     response
@@ -123,6 +130,15 @@ fn resume_point(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
         .ok_or("Last-Event-ID must be the id of an event of this server: a number")
 }
 
+/// Compresses a stream whose client has asked for it; says whether.
+fn compress<H: Host>(headers: &HeaderMap, session: &Session, host: &H) -> bool {
+    let Some(compression) = host.compression().filter(|_| asks_for_gzip(headers)) else {
+        return false;
+    };
+    session.outbox.code_with(Gzipping::of(&compression));
+    true
+}
+
 /// Says at the start of the stream how long the client shall wait before it comes back.
 fn ask_to_wait<H: Host>(session: &Session, host: &H) {
     if let Some(retry) = host.retry() {
@@ -132,12 +148,22 @@ fn ask_to_wait<H: Host>(session: &Session, host: &H) {
 
 /// Serves a stream straight on its wire. Where that is a socket, messages are written by whoever pushes them; this task writes
 /// what was not taken at once, and notices the client's end.
-async fn serve<H: Host, W: Wire>(mut wire: W, session: &Arc<Session>, host: &H) -> CloseReason {
+async fn serve<H: Host, W: Wire>(
+    mut wire: W,
+    session: &Arc<Session>,
+    host: &H,
+    compressed: bool,
+) -> CloseReason {
     ask_to_wait(session, host);
+    let coding = if compressed {
+        "content-encoding: gzip\r\n"
+    } else {
+        ""
+    };
     // The connection ends with the stream: there is nobody to read a further request from it.
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n{SESSION_HEADER}: {}\r\n\
-         connection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+         {coding}connection: close\r\ntransfer-encoding: chunked\r\n\r\n",
         session.id
     );
     wire.begin(&session.outbox, head.as_bytes());
@@ -160,6 +186,9 @@ async fn serve<H: Host, W: Wire>(mut wire: W, session: &Arc<Session>, host: &H) 
                 }
                 Poll::Ready(Ok(())) => {
                     ending = true;
+                    if let Some(end) = session.outbox.finish() {
+                        session.outbox.push_control(&end);
+                    }
                     session.outbox.push_control(chunk::LAST);
                 }
             }

@@ -11,12 +11,14 @@ use pushmark_measure::Nanos;
 use tokio::time::Sleep;
 
 use crate::carrier::{self, Channel, Dialer};
+use crate::compression::extension::{self, Parameters};
+use crate::compression::{Agreed, Compression};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::host::is_valid;
 use crate::http::resume_path;
 use crate::message::Message;
 use crate::seam::{Connected, Connector, Inbox, Rx, ServerHalf, Target, Tx};
-use crate::ws::frames::{Frames, Read};
+use crate::ws::frames::{Frames, Read, Role};
 use crate::ws::{WsServer, handshake};
 
 /// Opens WebSocket sessions.
@@ -68,28 +70,43 @@ pub struct WsRx {
 /// should wait for the server to close it, and need not).
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
+const VERSION: &str = "sec-websocket-version: 13\r\n";
+const EXTENSIONS: &str = "sec-websocket-extensions";
+
 impl Connector for WsConnector {
     type Tx = WsTx;
     type Rx = WsRx;
 
     async fn connect(&self, target: &Target) -> Result<Connected<WsTx, WsRx>, TransportError> {
         let path = resume_path(WsServer::PATH, target.resume.as_deref())?;
+        let asked = target.carriage.compression;
+        let headers = match &asked {
+            None => VERSION.to_owned(),
+            Some(asked) => format!("{VERSION}{EXTENSIONS}: {}\r\n", Parameters::offer(asked)),
+        };
         let dialed = self
             .dialer
-            .channel(target, &path, ("websocket", "sec-websocket-version: 13\r\n"))
+            .channel(target, &path, ("websocket", &headers))
             .await?;
-        let frames = |stream, early: &[u8]| Frames::over(stream, early, target.max_message_bytes);
-        let dialed = match dialed.apart() {
-            (Channel::Open(stream), rest) => rest.map(|()| frames(stream, &[])),
-            (Channel::Fresh(stream), rest) => {
+        let (channel, mut rest) = dialed.apart();
+        let (stream, early, extensions) = match channel {
+            Channel::Open(stream, answer) => {
+                let values = answer.get_all(EXTENSIONS).iter();
+                let values = values.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+                (stream, Vec::new(), values.collect())
+            }
+            Channel::Fresh(stream) => {
                 let host = target.address.to_string();
-                let opening = handshake::open(stream, &host, &path);
-                let (stream, early) = tokio::time::timeout(target.open_deadline, opening)
+                let opening = handshake::open(stream, &host, (&path, &headers));
+                tokio::time::timeout(target.open_deadline, opening)
                     .await
-                    .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
-                rest.map(|()| frames(stream, &early))
+                    .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??
             }
         };
+        rest.negotiated.compression = agreed(asked.as_ref(), &extensions)?.map(Agreed::Extension);
+        let most = target.max_message_bytes;
+        let frames = Frames::of(Role::Client, stream, &early, most, asked.as_ref());
+        let dialed = rest.map(|()| frames);
         let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);
         let shared = Rc::new(Both {
             frames: RefCell::new(dialed.made),
@@ -106,6 +123,19 @@ impl Connector for WsConnector {
             times,
             negotiated,
         })
+    }
+}
+
+/// What the server's answer says of extensions, which has to be what was asked for.
+fn agreed(asked: Option<&Compression>, answer: &[String]) -> Result<Option<Parameters>, TransportError> {
+    let values = answer.iter().map(String::as_str);
+    match asked {
+        Some(asked) => extension::agreed(asked, values).map(Some),
+        None if answer.is_empty() => Ok(None),
+        None => {
+            let words = "the answer names an extension that was not asked for";
+            Err(TransportError::new(Step::Open, ErrorClass::Protocol, words))
+        }
     }
 }
 

@@ -2,18 +2,29 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::compression::Compression;
+use crate::compression::deflate::Compressor;
+use crate::compression::shared::{self, Deflated, Form};
 use crate::message::{Kind, Message};
+use crate::outbox::Coder;
+
+const FINAL: u8 = 0x80;
+/// RSV1: the message is compressed (RFC 7692, section 6).
+const COMPRESSED: u8 = 0x40;
 
 /// One whole message in one frame.
 pub(super) fn encode(message: &Message) -> Bytes {
-    const FINAL: u8 = 0x80;
     let opcode = match message.kind {
         Kind::Text => 1,
         Kind::Binary => 2,
     };
-    let length = message.payload.len();
+    framed(FINAL | opcode, &message.payload)
+}
+
+fn framed(first: u8, payload: &[u8]) -> Bytes {
+    let length = payload.len();
     let mut frame = BytesMut::with_capacity(10 + length);
-    frame.put_u8(FINAL | opcode);
+    frame.put_u8(first);
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ 0..=125), _) => frame.put_u8(short),
         (_, Ok(medium)) => {
@@ -25,8 +36,57 @@ pub(super) fn encode(message: &Message) -> Bytes {
             frame.put_u64(length as u64);
         }
     }
-    frame.put_slice(&message.payload);
+    frame.put_slice(payload);
     frame.freeze()
+}
+
+/// The message of a frame of [`encode`], deflated; the frame itself when the compressor failed.
+fn deflated(frame: &Bytes, compressor: &mut Compressor) -> Bytes {
+    let header_bytes = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    let (Some(first), Some(payload)) = (frame.first(), frame.get(header_bytes..)) else {
+        return frame.clone();
+    };
+    let mut compressed = Vec::new();
+    if compressor.message(payload, &mut compressed) {
+        framed(COMPRESSED | first, &compressed)
+    } else {
+        frame.clone()
+    }
+}
+
+/// Deflates a session's messages on their way out. Control frames are not compressed (RFC 7692, section 6).
+pub(super) struct Deflating {
+    compressor: Compressor,
+    /// What refers to nothing before it is the same for all sessions with these settings: bits of the window, level.
+    shared: Option<(u8, u8)>,
+}
+
+impl Deflating {
+    pub(super) fn new(agreed: &Compression) -> Self {
+        let window = agreed.down;
+        Self {
+            compressor: Compressor::new(window, agreed.level),
+            shared: (!window.takeover).then_some((window.bits, agreed.level)),
+        }
+    }
+}
+
+impl Coder for Deflating {
+    fn code(&mut self, frame: &Bytes, control: bool) -> Bytes {
+        let alone = |compressor: &mut Compressor| Deflated {
+            bytes: deflated(frame, compressor),
+            crc: None,
+        };
+        match self.shared {
+            _ if control => frame.clone(),
+            None => deflated(frame, &mut self.compressor),
+            Some(of) => shared::once(Form::Frame, of, frame, alone, |made| made.bytes.clone()),
+        }
+    }
 }
 
 /// A ping without a payload, as a server sends it.

@@ -1,15 +1,19 @@
-//! Frames as a client reads and writes them (RFC 6455, section 5), on any stream of bytes.
+//! Frames as they are read and written (RFC 6455, section 5), on any stream of bytes: a client's, and a server's where an extension
+//! was agreed on, which the library has none of.
 //!
 //! A library's reader keeps a buffer for each connection and copies every message out of it. Here one buffer serves all
 //! connections of a thread, and a message that came whole is lent to its inbox from there: what a connection keeps is a frame
 //! that has not come whole, and mostly nothing.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pushmark_measure::schedule::mix;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::compression::deflate::{Compressor, Decompressor};
+use crate::compression::{Compression, Corrupt};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::poll_read;
 use crate::message::Kind;
@@ -26,12 +30,23 @@ const KEPT_BYTES: usize = 1024;
 /// Bytes before a payload at the most: opcode, length, mask.
 const MOST_HEADER_BYTES: usize = 14;
 
+/// Bits of a frame's first byte: the last of its message, compressed (RFC 7692, section 6).
+const FINAL: u8 = 0x80;
+const COMPRESSED: u8 = 0x40;
+
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
+
+thread_local! {
+    /// A message on its way through a compressor or out of one.
+    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+/// Room that is kept for it.
+const KEPT_PLAIN_BYTES: usize = 256 * 1024;
 
 /// What came of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +55,15 @@ pub(super) enum Read {
     Messages(usize),
     /// The end of the connection.
     End,
+}
+
+/// Who reads here: it writes what the other side reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Reads plain frames and writes masked ones.
+    Client,
+    /// The other way round.
+    Server,
 }
 
 /// One connection's frames.
@@ -52,15 +76,40 @@ pub(super) struct Frames<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
-    /// Frames over a stream whose handshake is done; `early` came with its last bytes.
-    pub(super) fn over(stream: S, early: &[u8], max_message_bytes: usize) -> Self {
+    /// The frames of one side over a stream whose handshake is done; `early` came with its last bytes. With `compression`, messages
+    /// are deflated as it says, and those of the peer may be.
+    pub(super) fn of(
+        role: Role,
+        stream: S,
+        early: &[u8],
+        max_message_bytes: usize,
+        compression: Option<&Compression>,
+    ) -> Self {
+        let inflate = compression.map(|agreed| {
+            let window = if role == Role::Client {
+                agreed.down
+            } else {
+                agreed.up
+            };
+            Box::new(Decompressor::new(window))
+        });
+        // A server's messages are deflated where they leave their outbox.
+        let deflate = compression.filter(|_| role == Role::Client);
+        let deflate = deflate.map(|agreed| Box::new(Compressor::new(agreed.up, agreed.level)));
         Self {
             stream,
             reader: Reader {
                 rest: early.to_vec(),
                 fragments: None,
+                // What does not compress grows by five bytes in some thousands.
+                max_frames_bytes: match inflate {
+                    Some(_) => max_message_bytes.saturating_add(max_message_bytes / 1_000 + 64),
+                    None => max_message_bytes,
+                },
                 max_message_bytes,
                 peer_has_closed: false,
+                role,
+                inflate,
             },
             writer: Writer {
                 unsent: Vec::new(),
@@ -70,9 +119,16 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
                 mask_seed: process::random_u128() as u64,
                 masks: 0,
                 has_closed: false,
+                role,
+                deflate,
             },
             failed: None,
         }
+    }
+
+    /// What they come on.
+    pub(super) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
     }
 
     /// The last read that brought bytes.
@@ -148,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
             Kind::Text => TEXT,
             Kind::Binary => BINARY,
         };
-        self.writer.frame(opcode, payload);
+        self.writer.message(opcode, payload);
     }
 
     /// Queues a ping, unless something waits before it: that is a sign of life as well.
@@ -196,15 +252,28 @@ struct Reader {
     /// A frame that has not come whole.
     rest: Vec<u8>,
     /// A message that has not come whole, of the frames before.
-    fragments: Option<(Kind, Vec<u8>)>,
+    fragments: Option<Fragments>,
     max_message_bytes: usize,
+    /// The most that the frames of one message may have together.
+    max_frames_bytes: usize,
     peer_has_closed: bool,
+    role: Role,
+    /// Where the extension was agreed on.
+    inflate: Option<Box<Decompressor>>,
+}
+
+struct Fragments {
+    kind: Kind,
+    is_compressed: bool,
+    bytes: Vec<u8>,
 }
 
 /// A frame's first bytes, read.
 struct Header {
     is_final: bool,
+    is_compressed: bool,
     opcode: u8,
+    mask: Option<[u8; 4]>,
     /// Where the payload lies.
     payload: std::ops::Range<usize>,
 }
@@ -253,6 +322,16 @@ impl Reader {
                 return Ok(used);
             };
             used += end;
+            let unmasked;
+            let payload = match header.mask {
+                None => payload,
+                Some(mask) => {
+                    let mut bytes = payload.to_vec();
+                    apply(mask, &mut bytes);
+                    unmasked = bytes;
+                    &unmasked[..]
+                }
+            };
             match header.opcode {
                 PING => writer.answer(payload)?,
                 PONG => {}
@@ -263,7 +342,7 @@ impl Reader {
                     self.peer_has_closed = true;
                     writer.close(payload.get(..2).unwrap_or_default());
                 }
-                opcode => *count += self.data(received, (opcode, header.is_final), payload, inbox)?,
+                _ => *count += self.data(received, &header, payload, inbox)?,
             }
         }
         Ok(bytes.len())
@@ -273,41 +352,59 @@ impl Reader {
     fn data<I: Inbox>(
         &mut self,
         received: Received,
-        (opcode, is_final): (u8, bool),
+        header: &Header,
         payload: &[u8],
         inbox: &mut I,
     ) -> Result<usize, TransportError> {
-        let first = match opcode {
+        let first = match header.opcode {
             TEXT => Some(Kind::Text),
             BINARY => Some(Kind::Binary),
             _ => None,
         };
-        let (kind, joined);
+        let (kind, is_compressed, joined);
         let whole = match (first, self.fragments.take()) {
             (Some(_), Some(_)) => return Err(broken("a message within another's fragments")),
             (None, None) => return Err(broken("a fragment of no message")),
-            (Some(first), None) if is_final => {
-                kind = first;
+            (Some(first), None) if header.is_final => {
+                (kind, is_compressed) = (first, header.is_compressed);
                 payload
             }
             (first, begun) => {
-                let (of, mut so_far) = match (first, begun) {
-                    (_, Some(begun)) => begun,
-                    (first, None) => (first.unwrap_or(Kind::Binary), Vec::new()),
-                };
-                so_far.extend_from_slice(payload);
-                if !is_final {
-                    self.fragments = Some((of, so_far));
+                let mut so_far = begun.unwrap_or(Fragments {
+                    kind: first.unwrap_or(Kind::Binary),
+                    is_compressed: header.is_compressed,
+                    bytes: Vec::new(),
+                });
+                so_far.bytes.extend_from_slice(payload);
+                if !header.is_final {
+                    self.fragments = Some(so_far);
                     return Ok(0);
                 }
-                (kind, joined) = (of, so_far);
+                (kind, is_compressed, joined) = (so_far.kind, so_far.is_compressed, so_far.bytes);
                 &joined[..]
             }
         };
-        if !crate::host::is_valid(kind, whole) {
-            return Err(broken("a text message that is not UTF-8"));
+        match &mut self.inflate {
+            None => deliver(received, kind, whole, inbox)?,
+            Some(inflate) => {
+                let most = self.max_message_bytes;
+                PLAIN.with_borrow_mut(|plain| {
+                    let message = if is_compressed {
+                        inflate.message(whole, most, plain).map_err(Corrupt::into_error)?;
+                        &plain[..]
+                    } else if whole.len() > most {
+                        return Err(too_large(most));
+                    } else {
+                        whole
+                    };
+                    deliver(received, kind, message, inbox)?;
+                    inbox.inflated(received, message.len(), whole.len());
+                    plain.clear();
+                    plain.shrink_to(KEPT_PLAIN_BYTES);
+                    Ok(())
+                })?;
+            }
         }
-        inbox.deliver(received, kind, whole);
         Ok(1)
     }
 
@@ -316,19 +413,21 @@ impl Reader {
         let &[first, second, ref more @ ..] = bytes else {
             return Ok(None);
         };
-        let (is_final, opcode) = (first & 0x80 != 0, first & 0x0F);
-        if first & 0x70 != 0 {
-            return Err(broken(
-                "a frame with a reserved bit, and no extension was agreed on",
-            ));
+        let (is_final, opcode) = (first & FINAL != 0, first & 0x0F);
+        let is_compressed = first & 0x70 != 0;
+        if is_compressed {
+            self.check_reserved(first)?;
         }
         if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
             return Err(broken("a frame of an unknown kind"));
         }
-        if second & 0x80 != 0 {
-            return Err(broken("a masked frame from a server"));
+        let is_masked = second & 0x80 != 0;
+        match self.role {
+            Role::Client if is_masked => return Err(broken("a masked frame from a server")),
+            Role::Server if !is_masked => return Err(broken("a frame of a client without a mask")),
+            _ => {}
         }
-        let (length, start) = match second {
+        let (length, start) = match second & 0x7F {
             126 => match more.first_chunk::<2>() {
                 Some(length) => (u64::from(u16::from_be_bytes(*length)), 4),
                 None => return Ok(None),
@@ -343,23 +442,64 @@ impl Reader {
         if is_control && (!is_final || length > MOST_CONTROL_BYTES as u64) {
             return Err(broken("a control frame that is long or in fragments"));
         }
-        let before = self.fragments.as_ref().map_or(0, |(_, so_far)| so_far.len());
+        let before = self.fragments.as_ref().map_or(0, |so_far| so_far.bytes.len());
         let room = self
-            .max_message_bytes
+            .max_frames_bytes
             .saturating_sub(if is_control { 0 } else { before });
         let Some(length) = usize::try_from(length)
             .ok()
             .filter(|length| is_control || *length <= room)
         else {
-            let words = format_args!("a message of more than {} bytes", self.max_message_bytes);
-            return Err(TransportError::new(Step::Receive, ErrorClass::TooLarge, words));
+            return Err(too_large(self.max_message_bytes));
+        };
+        let (mask, start) = match is_masked {
+            false => (None, start),
+            true => match bytes.get(start..).and_then(<[u8]>::first_chunk::<4>) {
+                Some(mask) => (Some(*mask), start + mask.len()),
+                None => return Ok(None),
+            },
         };
         Ok(Some(Header {
             is_final,
+            is_compressed,
             opcode,
+            mask,
             payload: start..start + length,
         }))
     }
+
+    /// A reserved bit means something where the extension was agreed on: that a message, which this is the first frame of, is
+    /// compressed (RFC 7692, section 6).
+    fn check_reserved(&self, first: u8) -> Result<(), TransportError> {
+        let words = match first & 0x0F {
+            _ if self.inflate.is_none() => "a frame with a reserved bit, and no extension was agreed on",
+            _ if first & 0x70 != COMPRESSED => {
+                "a frame with a reserved bit that no extension gives a meaning"
+            }
+            TEXT | BINARY => return Ok(()),
+            CONTINUATION => "a later fragment that says of itself that it is compressed",
+            _ => "a compressed control frame",
+        };
+        Err(broken(words))
+    }
+}
+
+fn deliver<I: Inbox>(
+    received: Received,
+    kind: Kind,
+    message: &[u8],
+    inbox: &mut I,
+) -> Result<(), TransportError> {
+    if !crate::host::is_valid(kind, message) {
+        return Err(broken("a text message that is not UTF-8"));
+    }
+    inbox.deliver(received, kind, message);
+    Ok(())
+}
+
+fn too_large(most: usize) -> TransportError {
+    let words = format_args!("a message of more than {most} bytes");
+    TransportError::new(Step::Receive, ErrorClass::TooLarge, words)
 }
 
 fn broken(words: &str) -> TransportError {
@@ -374,6 +514,9 @@ struct Writer {
     mask_seed: u64,
     masks: u64,
     has_closed: bool,
+    role: Role,
+    /// Where the extension was agreed on.
+    deflate: Option<Box<Compressor>>,
 }
 
 impl Writer {
@@ -395,25 +538,46 @@ impl Writer {
         }
     }
 
-    /// A whole frame, masked as a client has to (RFC 6455, section 5.3).
+    /// A message, deflated where that was agreed on.
+    fn message(&mut self, opcode: u8, payload: &[u8]) {
+        let Some(mut deflate) = self.deflate.take() else {
+            return self.frame(opcode, payload);
+        };
+        PLAIN.with_borrow_mut(|deflated| {
+            deflated.clear();
+            if deflate.message(payload, deflated) {
+                self.frame(COMPRESSED | opcode, deflated);
+            } else {
+                self.frame(opcode, payload);
+            }
+            deflated.clear();
+            deflated.shrink_to(KEPT_PLAIN_BYTES);
+        });
+        self.deflate = Some(deflate);
+    }
+
+    /// A whole frame, masked if a client's, as it has to (RFC 6455, section 5.3).
     fn frame(&mut self, opcode: u8, payload: &[u8]) {
-        const FINAL: u8 = 0x80;
-        const MASKED: u8 = 0x80;
+        let masked = if self.role == Role::Client { 0x80 } else { 0 };
         self.unsent.reserve(MOST_HEADER_BYTES + payload.len());
         self.unsent.push(FINAL | opcode);
         match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-            (Ok(short @ 0..=125), _) => self.unsent.push(MASKED | short),
+            (Ok(short @ 0..=125), _) => self.unsent.push(masked | short),
             (_, Ok(medium)) => {
-                self.unsent.push(MASKED | 126);
+                self.unsent.push(masked | 126);
                 self.unsent.extend_from_slice(&medium.to_be_bytes());
             }
             _ => {
-                self.unsent.push(MASKED | 127);
+                self.unsent.push(masked | 127);
                 self.unsent
                     .extend_from_slice(&(payload.len() as u64).to_be_bytes());
             }
         }
         self.masks += 1;
+        if self.role == Role::Server {
+            self.unsent.extend_from_slice(payload);
+            return;
+        }
         let mask = (mix(self.mask_seed, self.masks) as u32).to_ne_bytes();
         self.unsent.extend_from_slice(&mask);
         let start = self.unsent.len();
@@ -438,126 +602,5 @@ fn apply(mask: [u8; 4], bytes: &mut [u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-    use std::io::Cursor;
-
-    use proptest::prelude::*;
-    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
-    use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
-    use tokio_tungstenite::tungstenite::{Message as Ws, Utf8Bytes};
-
-    use super::*;
-    use crate::message::Message;
-    use crate::seam::Collected;
-
-    struct Plain(DuplexStream);
-
-    impl Notes for Plain {
-        fn last_read(&self) -> Received {
-            Received::default()
-        }
-    }
-
-    impl AsyncRead for Plain {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &mut tokio::io::ReadBuf<'_>,
-        ) -> Poll<std::io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(cx, buf)
-        }
-    }
-
-    impl AsyncWrite for Plain {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<std::io::Result<usize>> {
-            Pin::new(&mut self.0).poll_write(cx, buf)
-        }
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(cx)
-        }
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(cx)
-        }
-    }
-
-    #[test]
-    fn a_library_reads_what_is_written_here() {
-        for length in [0, 1, 7, 8, 9, 125, 126, 127, 65_535, 65_536, 1 << 20] {
-            for message in [
-                Message::text("é".repeat(length / 2)),
-                Message::binary(vec![0xA7; length]),
-            ] {
-                let mut frames = Frames::over(Plain(duplex(1).0), &[], 2 << 20);
-                frames.message(message.kind, &message.payload);
-                let wire = Cursor::new(frames.writer.unsent.clone());
-                let config = WebSocketConfig::default().max_frame_size(None);
-                let read = WebSocket::from_raw_socket(wire, Role::Server, Some(config))
-                    .read()
-                    .unwrap();
-                assert_eq!(matches!(read, Ws::Text(_)), message.kind == Kind::Text);
-                assert_eq!(read.into_data(), message.payload);
-            }
-        }
-    }
-
-    proptest! {
-        /// What a library writes is read here, wherever the network cuts it.
-        #[test]
-        fn what_a_library_writes_is_read_however_it_is_cut(
-            lengths in proptest::collection::vec(0usize..70_000, 1..6),
-            cuts in proptest::collection::vec(1usize..5_000, 1..50),
-            early in 0usize..100,
-        ) {
-            let messages: Vec<Ws> = lengths
-                .iter()
-                .enumerate()
-                .map(|(k, length)| match k % 3 {
-                    0 => Ws::Text(Utf8Bytes::from("x".repeat(*length))),
-                    1 => Ws::Binary(vec![k as u8; *length].into()),
-                    _ => Ws::Ping(vec![1; *length % 126].into()),
-                })
-                .collect();
-            let mut library = WebSocket::from_raw_socket(Cursor::new(Vec::new()), Role::Server, None);
-            for message in &messages {
-                library.send(message.clone()).unwrap();
-            }
-            library.close(None).unwrap();
-            let wire = library.get_ref().get_ref().clone();
-            let early = early.min(wire.len());
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let (got, pongs) = runtime.block_on(async {
-                let (ours, mut theirs) = duplex(1 << 20);
-                let mut frames = Frames::over(Plain(ours), &wire[..early], 1 << 20);
-                let mut got = Collected::default();
-                frames.read_early(&mut got).unwrap();
-                let mut at = early;
-                for cut in cuts.iter().cycle() {
-                    if at >= wire.len() { break; }
-                    let end = (at + cut).min(wire.len());
-                    theirs.write_all(&wire[at..end]).await.unwrap();
-                    poll_fn(|cx| frames.poll_read(cx, &mut got)).await.unwrap();
-                    at = end;
-                }
-                assert!(frames.peer_has_closed());
-                (got.0, frames.writer.masks - 1)
-            });
-            let wanted: Vec<Vec<u8>> = messages.iter().filter(|m| !m.is_ping()).map(|m| m.clone().into_data().to_vec()).collect();
-            let read: Vec<Vec<u8>> = got.into_iter().map(|(_, m)| m.payload.to_vec()).collect();
-            prop_assert_eq!(read, wanted);
-            prop_assert_eq!(pongs, messages.iter().filter(|m| m.is_ping()).count() as u64);
-        }
-
-        #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let mut frames = Frames::over(Plain(duplex(1).0), &bytes, 1_000);
-            let mut got = Collected::default();
-            let _ = frames.read_early(&mut got);
-            prop_assert!(frames.reader.rest.len() <= bytes.len());
-        }
-    }
-}
+#[path = "frames_tests.rs"]
+mod tests;

@@ -19,24 +19,26 @@ struct Agreed {
     upgrade: bool,
     connection: bool,
     accept: Option<String>,
-    /// Something that was not asked for.
-    extra: Option<&'static str>,
+    /// A protocol of its own, which was not asked for.
+    protocol: bool,
+    extensions: Vec<String>,
 }
 
-/// Opens a session over a connected stream; gives the stream, and what came of the session's own bytes with the answer.
+/// Opens a session over a connected stream; `headers` go with the request, lines of their own. Gives the stream, what came of the
+/// session's own bytes with the answer, and the extensions that the answer names.
 ///
 /// # Errors
 /// The connection is gone, the server refused, or its answer is not what the standard asks for.
 pub(super) async fn open<S: AsyncRead + AsyncWrite + Notes + Unpin>(
     stream: S,
     host: &str,
-    path: &str,
-) -> Result<(S, Vec<u8>), TransportError> {
+    (path, headers): (&str, &str),
+) -> Result<(S, Vec<u8>, Vec<String>), TransportError> {
     const STEP: Step = Step::Open;
     let key = STANDARD.encode(process::random_u128().to_ne_bytes());
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: {key}\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: {key}\r\n{headers}\r\n"
     );
     let mut exchange = Exchange::over(stream);
     exchange.request(&[request.as_bytes()]);
@@ -58,13 +60,16 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Notes + Unpin>(
         Some("the answer does not say Connection: Upgrade")
     } else if agreed.accept.as_deref() != Some(&derive_accept_key(key.as_bytes())) {
         Some("the answer's Sec-WebSocket-Accept does not fit the key that was sent")
+    } else if agreed.protocol {
+        Some("the answer names a protocol that was not asked for")
     } else {
-        agreed.extra
+        None
     };
-    match wrong {
-        Some(words) => Err(TransportError::new(STEP, ErrorClass::Protocol, words)),
-        None => Ok(exchange.into_parts()),
+    if let Some(words) = wrong {
+        return Err(TransportError::new(STEP, ErrorClass::Protocol, words));
     }
+    let (stream, early) = exchange.into_parts();
+    Ok((stream, early, agreed.extensions))
 }
 
 fn agreed(headers: Headers<'_, '_>) -> Agreed {
@@ -80,12 +85,11 @@ fn agreed(headers: Headers<'_, '_>) -> Agreed {
         upgrade: is("upgrade", "websocket"),
         connection: is("connection", "upgrade"),
         accept: text("sec-websocket-accept").map(|accept| accept.trim().to_owned()),
-        extra: if header(headers, "sec-websocket-protocol").is_some() {
-            Some("the answer names a protocol that was not asked for")
-        } else if header(headers, "sec-websocket-extensions").is_some() {
-            Some("the answer names an extension that was not asked for")
-        } else {
-            None
-        },
+        protocol: header(headers, "sec-websocket-protocol").is_some(),
+        extensions: headers
+            .iter()
+            .filter(|h| h.name.eq_ignore_ascii_case("sec-websocket-extensions"))
+            .map(|h| String::from_utf8_lossy(h.value).into_owned())
+            .collect(),
     }
 }

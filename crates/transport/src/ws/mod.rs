@@ -6,6 +6,7 @@
 //! the pong included, is a sign of life.
 
 mod client;
+mod deflated;
 mod frame;
 mod frames;
 mod handshake;

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use hyper::ext::Protocol;
 use hyper::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{HeaderMap, Method, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -20,6 +21,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{self, Message as Ws};
 
+use crate::compression::Compression;
+use crate::compression::extension::{self, Parameters};
 use crate::connection::Connection;
 use crate::host::{CloseReason, Heartbeat, Host, Session};
 use crate::http::{refusal, resume_point, status};
@@ -28,7 +31,7 @@ use crate::seam::{ServerHalf, ServerRequest, ServerResponse};
 use crate::takeover::Opening;
 use crate::wire::{self, Layered, Wire};
 use crate::ws::socket::Socket;
-use crate::ws::{SERVER_READ_BYTES, config, frame};
+use crate::ws::{SERVER_READ_BYTES, config, deflated, frame};
 
 /// Answers WebSocket handshakes and serves the sessions they open.
 pub struct WsServer;
@@ -69,15 +72,24 @@ impl ServerHalf for WsServer {
             return Err(wire);
         };
         let accept = derive_accept_key(key.as_bytes());
+        let (extension, compression) = negotiate(opening.request.headers(), &session, &**host);
+        let extension = extension
+            .map(|answer| format!("{SEC_WEBSOCKET_EXTENSIONS}: {answer}\r\n"))
+            .unwrap_or_default();
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
-             sec-websocket-accept: {accept}\r\n\r\n"
+             sec-websocket-accept: {accept}\r\n{extension}\r\n"
         );
         let taken = opening.take(&mut wire);
         // Its headers would stay for as long as the session.
         drop(opening);
         let reason = match taken {
-            Ok(()) => serve(wire, head.as_bytes(), &session, &**host).await,
+            Ok(()) => match compression {
+                None => serve(wire, head.as_bytes(), &session, &**host).await,
+                Some(agreed) => {
+                    Box::pin(deflated::serve(wire, head.as_bytes(), &session, &**host, agreed)).await
+                }
+            },
             Err(e) => CloseReason::of_io(&e),
         };
         host.closed(&session, reason);
@@ -114,33 +126,72 @@ impl ServerHalf for WsServer {
         let Ok(accept) = accept.map(HeaderValue::try_from).transpose() else {
             return status(StatusCode::INTERNAL_SERVER_ERROR);
         };
+        let (extension, compression) = negotiate(request.headers(), &session, &**host);
+        let extension = extension.and_then(|answer| HeaderValue::try_from(answer.to_string()).ok());
         let upgrade = hyper::upgrade::on(&mut request);
         let host = host.clone();
         tokio::task::spawn_local(async move {
             let reason = match upgrade.await.map(|u| u.downcast::<TokioIo<TcpStream>>()) {
                 Ok(Ok(parts)) => {
                     let socket = wire::Socket::new(parts.io.into_inner(), parts.read_buf);
-                    serve(socket, b"", &session, &*host).await
+                    match compression {
+                        None => serve(socket, b"", &session, &*host).await,
+                        Some(agreed) => {
+                            Box::pin(deflated::serve(socket, b"", &session, &*host, agreed)).await
+                        }
+                    }
                 }
                 // Something lies over the socket, or it is a part of a connection.
                 Ok(Err(upgraded)) => {
                     let layered = Layered::new(TokioIo::new(upgraded), Bytes::new());
-                    Box::pin(serve(layered, b"", &session, &*host)).await
+                    match compression {
+                        None => Box::pin(serve(layered, b"", &session, &*host)).await,
+                        Some(agreed) => {
+                            Box::pin(deflated::serve(layered, b"", &session, &*host, agreed)).await
+                        }
+                    }
                 }
                 Err(_) => session.connection.reason().unwrap_or(CloseReason::EndedEarly),
             };
             host.closed(&session, reason);
         });
-        let Some(accept) = accept else {
-            return status(StatusCode::OK);
-        };
-        let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
+        let mut response = status(match accept {
+            Some(_) => StatusCode::SWITCHING_PROTOCOLS,
+            None => StatusCode::OK,
+        });
         let headers = response.headers_mut();
+        if let Some(extension) = extension {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, extension);
+        }
+        let Some(accept) = accept else {
+            return response;
+        };
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         response
     }
+}
+
+/// What is agreed on of the extensions that a request offers: what the answer says, and what both sides do. What the session is
+/// sent goes through a compressor from then on.
+fn negotiate<H: Host>(
+    headers: &HeaderMap,
+    session: &Session,
+    host: &H,
+) -> (Option<Parameters>, Option<Compression>) {
+    let Some(ours) = host.compression() else {
+        return (None, None);
+    };
+    let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    // One value that cannot be read makes the others doubtful too.
+    let offers: Option<Vec<&str>> = offers.map(|value| value.to_str().ok()).collect();
+    let agreed = offers.and_then(|offers| extension::accept(offers, ours.level));
+    let Some((answer, agreed)) = agreed else {
+        return (None, None);
+    };
+    session.outbox.code_with(Box::new(frame::Deflating::new(&agreed)));
+    (Some(answer), Some(agreed))
 }
 
 /// Whether a request opens a tunnel for this protocol (RFC 8441, section 5).

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushmark_transport::carrier::{Carrier, Http};
+use pushmark_transport::compression::{Compression, Window};
 use pushmark_transport::registry::{self, Row, WithConnector};
 use pushmark_transport::seam::Collected;
 use pushmark_transport::{
@@ -79,16 +80,49 @@ fn run_rows(name: &str, case: impl Case, config: Config, threaded: bool) {
                 .into_iter()
                 .filter(move |(_, take_over)| !(shared && *take_over))
         });
-        for (carrier, take_over) in ways {
+        let ways = ways.flat_map(|(carrier, take_over)| {
+            let compressions = match config.compression {
+                None => compressions(row, carrier),
+                // The test has its own.
+                compression => vec![compression],
+            };
+            compressions
+                .into_iter()
+                .map(move |compression| (carrier, take_over, compression))
+        });
+        for (carrier, take_over, compression) in ways {
             // Shown when the test fails.
-            eprintln!("{name}: {} over {carrier}, taken over: {take_over}", row.name);
-            let config = Config { take_over, ..config };
+            eprintln!(
+                "{name}: {} over {carrier}, taken over: {take_over}, {compression:?}",
+                row.name
+            );
+            let config = Config {
+                take_over,
+                compression,
+                ..config
+            };
             let (local, runtime) = (tokio::task::LocalSet::new(), runtime());
             let fixture = local.block_on(&runtime, Fixture::new(row, carrier, config, threaded));
             let task = Task(case, fixture, local, runtime);
             assert!(registry::with_connector(row.name, carrier, task).is_ok());
         }
     }
+}
+
+/// How sessions of a row over a carrier are compressed: not at all, and on two of the carriers in both ways there are.
+fn compressions(row: &Row, carrier: &str) -> Vec<Option<Compression>> {
+    let mut all = vec![None];
+    if !row.in_process && ["h1", "h2+tls"].contains(&carrier) {
+        for (takeover, bits) in [(true, 15), (false, 10)] {
+            let window = Window { takeover, bits };
+            all.push(Some(Compression {
+                down: window,
+                up: window,
+                level: 1,
+            }));
+        }
+    }
+    all
 }
 
 /// Runs a test that is about one transport.
@@ -155,6 +189,7 @@ impl Fixture {
         };
         let mut target = target(address);
         target.carriage = carriage(carrier.parse().unwrap());
+        target.carriage.compression = config.compression;
         let peer = Peer::Server(host);
         Self { row, target, peer }
     }
@@ -165,6 +200,11 @@ impl Fixture {
             Peer::InProcess(_) => None,
             Peer::Server(host) => Some(host.clone()),
         }
+    }
+
+    /// The host, where messages take as much room on the way as they have bytes: alike, they fill nothing when compressed.
+    pub(crate) fn uncompressed_host(&self) -> Option<Arc<TestHost>> {
+        self.host().filter(|_| self.target.carriage.compression.is_none())
     }
 
     pub(crate) async fn connect<C: Connector>(&self, connector: &C) -> Connected<C::Tx, C::Rx> {

@@ -14,6 +14,7 @@ use pushmark_transport::carrier::arrival::{self, Arrived};
 use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer};
 use pushmark_transport::carrier::tls::{self, Trust};
 use pushmark_transport::carrier::{Carriage, Carrier, Http};
+use pushmark_transport::compression::Compression;
 use pushmark_transport::http::refusal;
 use pushmark_transport::outbox::Pushed;
 use pushmark_transport::takeover::Opening;
@@ -41,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) retry: Option<Duration>,
     /// Clients are looked at all the time.
     pub(crate) heartbeat: Option<Heartbeat>,
+    /// What is compressed for those who ask.
+    pub(crate) compression: Option<Compression>,
 }
 
 impl Default for Config {
@@ -57,6 +60,7 @@ impl Default for Config {
             history: false,
             retry: None,
             heartbeat: None,
+            compression: None,
         }
     }
 }
@@ -229,6 +233,10 @@ impl Host for TestHost {
     fn cut(&self, session: &Session, reason: CloseReason) {
         let mut sessions = self.sessions.lock().unwrap();
         sessions.get_mut(&session.id).unwrap().cut.push(reason);
+    }
+
+    fn compression(&self) -> Option<Compression> {
+        self.config.compression
     }
 
     fn heartbeat(&self) -> Option<Heartbeat> {

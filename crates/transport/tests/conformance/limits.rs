@@ -49,7 +49,9 @@ for_every_transport!(
         ..Config::default()
     },
     |connector, fixture| {
-        let Some(host) = fixture.host() else { return };
+        let Some(host) = fixture.uncompressed_host() else {
+            return;
+        };
         let message = Message::binary(vec![7; 8 * 1024]);
         // How many messages fill all that is between two sockets; then a few less, so that the last ones are taken by the
         // writer but not by its socket, and no message follows that would push them out.
@@ -77,7 +79,9 @@ for_every_transport!(
     a_slow_reader_misses_the_oldest,
     small_outbox(WhenFull::DropOldest),
     |connector, fixture| {
-        let Some(host) = fixture.host() else { return };
+        let Some(host) = fixture.uncompressed_host() else {
+            return;
+        };
         let mut session = fixture.connect(&connector).await;
         flood(&fixture, &host).await;
         let dropped = host.records(|r| r.dropped)[0];
@@ -101,7 +105,9 @@ for_every_transport!(
     a_slow_reader_misses_the_newest,
     small_outbox(WhenFull::DropNewest),
     |connector, fixture| {
-        let Some(host) = fixture.host() else { return };
+        let Some(host) = fixture.uncompressed_host() else {
+            return;
+        };
         let mut session = fixture.connect(&connector).await;
         flood(&fixture, &host).await;
         let dropped = host.records(|r| r.dropped)[0];
@@ -121,7 +127,9 @@ for_every_transport!(
     a_slow_reader_is_cut_off,
     small_outbox(WhenFull::Disconnect),
     |connector, fixture| {
-        let Some(host) = fixture.host() else { return };
+        let Some(host) = fixture.uncompressed_host() else {
+            return;
+        };
         let mut slow = fixture.connect(&connector).await;
         flood(&fixture, &host).await;
         // The client still does not read: the server's side ends all the same.

@@ -12,12 +12,14 @@
 )]
 
 mod cancellation;
+mod compression;
 mod delivery;
 mod endings;
 mod fixture;
 mod foreign_client;
 mod foreign_server;
 mod host;
+mod http2_server;
 mod limits;
 mod long_poll;
 mod meter;
