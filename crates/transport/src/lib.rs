@@ -17,6 +17,7 @@ pub mod message;
 pub mod meter;
 pub mod null;
 pub mod outbox;
+pub mod outgoing;
 pub mod process;
 pub mod quotes;
 pub mod registry;

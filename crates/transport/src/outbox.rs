@@ -8,94 +8,12 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use pushmark_measure::Nanos;
-use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
 use crate::host::CloseReason;
-
-/// A message, encoded for the session's transport, on its way out.
-#[derive(Clone, Debug)]
-pub struct Outgoing {
-    /// What the transport writes.
-    pub encoded: Bytes,
-    /// When the message was published or handed over.
-    pub sent: Nanos,
-    /// No message, but a frame of the transport's own, which is not counted.
-    pub control: bool,
-    /// It is as it goes out: a session's [`Coder`] has had it, or is not to have it.
-    coded: bool,
-}
-
-/// What a session's messages go through on their way out, in their order, for as long as the session lives: what comes out
-/// depends on all that came before. One that is dropped while it waits has not gone through it.
-pub trait Coder: Send {
-    /// What goes out for `encoded`.
-    fn code(&mut self, encoded: &Bytes, control: bool) -> Bytes;
-
-    /// What goes out after everything else, if anything does.
-    fn finish(&mut self) -> Option<Bytes> {
-        None
-    }
-}
-
-impl Outgoing {
-    fn control(frame: &[u8]) -> Self {
-        Self {
-            encoded: Bytes::copy_from_slice(frame),
-            sent: Nanos::default(),
-            control: true,
-            coded: false,
-        }
-    }
-
-    /// One that is as it goes out.
-    fn plain(frame: &[u8]) -> Self {
-        Self {
-            coded: true,
-            ..Self::control(frame)
-        }
-    }
-
-    /// A message.
-    pub fn message(encoded: Bytes, sent: Nanos) -> Self {
-        Self {
-            encoded,
-            sent,
-            control: false,
-            coded: false,
-        }
-    }
-}
-
-/// What happens to a message for a session whose outbox is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// The oldest waiting message makes room.
-    DropOldest,
-    /// The new message is dropped.
-    DropNewest,
-    /// The session is closed.
-    Disconnect,
-}
-
-/// What became of a message that was put in an outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pushed {
-    /// It was handed to the socket there and then (see [`Outbox::write_to`]). The host counts it as written.
-    Written,
-    /// It waits for the connection.
-    Queued,
-    /// It waits; the oldest was dropped for it.
-    DroppedOldest,
-    /// It was dropped.
-    DroppedNewest,
-    /// The outbox was full and is now closed: the session shall end.
-    Overflowed,
-    /// The session had ended before.
-    Closed,
-}
+use crate::outgoing::code;
+pub use crate::outgoing::{Coder, Outgoing, Pushed, WhenFull};
 
 struct State {
     queue: VecDeque<Outgoing>,
@@ -236,12 +154,6 @@ impl State {
             }
             self.queue.pop_front();
         }
-    }
-}
-
-fn code(coder: &mut Box<dyn Coder>, message: &mut Outgoing) {
-    if !std::mem::replace(&mut message.coded, true) {
-        message.encoded = coder.code(&message.encoded, message.control);
     }
 }
 

@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use pushmark_measure::schedule::mix;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::compression::deflate::{Compressor, Decompressor};
@@ -20,6 +19,7 @@ use crate::message::Kind;
 use crate::process;
 use crate::seam::{Inbox, Received};
 use crate::tcp::Notes;
+use crate::ws::writer::{Writer, apply};
 
 /// Longest payload of a control frame (RFC 6455, section 5.5).
 const MOST_CONTROL_BYTES: usize = 125;
@@ -27,26 +27,24 @@ const MOST_CONTROL_BYTES: usize = 125;
 const LEAST_UNSENT_BYTES: usize = 256 * 1024;
 /// Room that is kept for the next frame.
 const KEPT_BYTES: usize = 1024;
-/// Bytes before a payload at the most: opcode, length, mask.
-const MOST_HEADER_BYTES: usize = 14;
 
 /// Bits of a frame's first byte: the last of its message, compressed (RFC 7692, section 6).
-const FINAL: u8 = 0x80;
-const COMPRESSED: u8 = 0x40;
+pub(super) const FINAL: u8 = 0x80;
+pub(super) const COMPRESSED: u8 = 0x40;
 
 const CONTINUATION: u8 = 0x0;
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
-const CLOSE: u8 = 0x8;
+pub(super) const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
-const PONG: u8 = 0xA;
+pub(super) const PONG: u8 = 0xA;
 
 thread_local! {
     /// A message on its way through a compressor or out of one.
-    static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub(super) static PLAIN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 /// Room that is kept for it.
-const KEPT_PLAIN_BYTES: usize = 256 * 1024;
+pub(super) const KEPT_PLAIN_BYTES: usize = 256 * 1024;
 
 /// What came of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -504,101 +502,6 @@ fn too_large(most: usize) -> TransportError {
 
 fn broken(words: &str) -> TransportError {
     TransportError::new(Step::Receive, ErrorClass::Protocol, words)
-}
-
-struct Writer {
-    /// Frames, and how many of their bytes were written.
-    unsent: Vec<u8>,
-    sent: usize,
-    most: usize,
-    mask_seed: u64,
-    masks: u64,
-    has_closed: bool,
-    role: Role,
-    /// Where the extension was agreed on.
-    deflate: Option<Box<Compressor>>,
-}
-
-impl Writer {
-    /// A pong for a ping.
-    fn answer(&mut self, ping: &[u8]) -> Result<(), TransportError> {
-        if self.unsent.len() - self.sent + ping.len() + MOST_HEADER_BYTES > self.most {
-            let words = "the peer asks for answers and reads none";
-            return Err(TransportError::new(Step::Receive, ErrorClass::Flooded, words));
-        }
-        if !self.has_closed {
-            self.frame(PONG, ping);
-        }
-        Ok(())
-    }
-
-    fn close(&mut self, code: &[u8]) {
-        if !std::mem::replace(&mut self.has_closed, true) {
-            self.frame(CLOSE, code);
-        }
-    }
-
-    /// A message, deflated where that was agreed on.
-    fn message(&mut self, opcode: u8, payload: &[u8]) {
-        let Some(mut deflate) = self.deflate.take() else {
-            return self.frame(opcode, payload);
-        };
-        PLAIN.with_borrow_mut(|deflated| {
-            deflated.clear();
-            if deflate.message(payload, deflated) {
-                self.frame(COMPRESSED | opcode, deflated);
-            } else {
-                self.frame(opcode, payload);
-            }
-            deflated.clear();
-            deflated.shrink_to(KEPT_PLAIN_BYTES);
-        });
-        self.deflate = Some(deflate);
-    }
-
-    /// A whole frame, masked if a client's, as it has to (RFC 6455, section 5.3).
-    fn frame(&mut self, opcode: u8, payload: &[u8]) {
-        let masked = if self.role == Role::Client { 0x80 } else { 0 };
-        self.unsent.reserve(MOST_HEADER_BYTES + payload.len());
-        self.unsent.push(FINAL | opcode);
-        match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
-            (Ok(short @ 0..=125), _) => self.unsent.push(masked | short),
-            (_, Ok(medium)) => {
-                self.unsent.push(masked | 126);
-                self.unsent.extend_from_slice(&medium.to_be_bytes());
-            }
-            _ => {
-                self.unsent.push(masked | 127);
-                self.unsent
-                    .extend_from_slice(&(payload.len() as u64).to_be_bytes());
-            }
-        }
-        self.masks += 1;
-        if self.role == Role::Server {
-            self.unsent.extend_from_slice(payload);
-            return;
-        }
-        let mask = (mix(self.mask_seed, self.masks) as u32).to_ne_bytes();
-        self.unsent.extend_from_slice(&mask);
-        let start = self.unsent.len();
-        self.unsent.extend_from_slice(payload);
-        apply(mask, &mut self.unsent[start..]);
-    }
-}
-
-/// Masks or unmasks, eight bytes at a time.
-fn apply(mask: [u8; 4], bytes: &mut [u8]) {
-    let [a, b, c, d] = mask;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let mut chunks = bytes.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(chunk);
-        chunk.copy_from_slice(&(u64::from_ne_bytes(eight) ^ wide).to_ne_bytes());
-    }
-    for (k, byte) in chunks.into_remainder().iter_mut().enumerate() {
-        *byte ^= mask[k % 4];
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod frames;
 mod handshake;
 mod server;
 mod socket;
+mod writer;
 
 pub use client::{WsConnector, WsRx, WsTx};
 pub use server::WsServer;
