@@ -27,6 +27,29 @@ fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
+/// What Node's ws is ready to compress, and what it then says was agreed on with a server that is ready too.
+const DEFLATES: &[(&str, &str)] = &[
+    ("false", "none"),
+    (r#"{"threshold":0}"#, "permessage-deflate"),
+    (
+        r#"{"threshold":0,"serverNoContextTakeover":true,"clientNoContextTakeover":true}"#,
+        "permessage-deflate",
+    ),
+    (
+        r#"{"threshold":0,"serverMaxWindowBits":10,"clientMaxWindowBits":9}"#,
+        "permessage-deflate",
+    ),
+];
+
+/// Each way to connect with each way to compress.
+fn ways_to_compress() -> impl Iterator<Item = (usize, &'static str, &'static str)> {
+    (0..2).flat_map(|way| {
+        DEFLATES
+            .iter()
+            .map(move |(deflate, agreed)| (way, *deflate, *agreed))
+    })
+}
+
 /// In the clear and under TLS: the URL's beginning, and what says whom to trust.
 fn ways(server: &Server, certificate: &str, scheme: &str) -> [(String, String); 2] {
     let address = server.address();
@@ -44,12 +67,13 @@ fn node_ws_receives_what_is_published() {
     if lacks("node_ws_receives_what_is_published", &[Node]) {
         return;
     }
-    for way in 0..2 {
+    for (way, deflate, agreed) in ways_to_compress() {
         let folder = Folder::new();
-        let (server, certificate) = secured_server(&folder, &[]);
+        let (server, certificate) = secured_server(&folder, &["--compress", "6"]);
         let (origin, ca) = &ways(&server, &certificate, "ws")[way];
-        let peer = peer("ws_client.mjs", &format!(r#"{{"url":"{origin}/ws"{ca}}}"#));
-        assert_eq!(peer.said("open"), "none");
+        let wanted = format!(r#"{{"url":"{origin}/ws","deflate":{deflate}{ca}}}"#);
+        let peer = peer("ws_client.mjs", &wanted);
+        assert_eq!(peer.said("open"), agreed);
         publish(&server, Kind::Text, 300, 300);
         publish(&server, Kind::Binary, 3_000, 100);
         let messages = peer.lines("message ", 400);
@@ -75,12 +99,13 @@ fn node_ws_gets_back_what_it_sends() {
     if lacks("node_ws_gets_back_what_it_sends", &[Node]) {
         return;
     }
-    for way in 0..2 {
+    for (way, deflate, agreed) in ways_to_compress() {
         let folder = Folder::new();
-        let (server, certificate) = secured_server(&folder, &[]);
+        let (server, certificate) = secured_server(&folder, &["--compress", "6"]);
         let (origin, ca) = &ways(&server, &certificate, "ws")[way];
-        let wanted = format!(r#"{{"url":"{origin}/ws","echo":true{ca}}}"#);
+        let wanted = format!(r#"{{"url":"{origin}/ws","echo":true,"deflate":{deflate}{ca}}}"#);
         let peer = peer("ws_client.mjs", &wanted);
+        assert_eq!(peer.said("open"), agreed);
         let echoed: u64 = peer.said("echoed").parse().unwrap();
         assert_eq!(echoed, 24);
         assert_eq!(peer.said("closed"), "1000");
@@ -94,6 +119,20 @@ fn node_ws_gets_back_what_it_sends() {
         );
         assert_eq!(stats.sessions_closed, [(CloseReason::Client, 1)].into());
     }
+}
+
+#[test]
+fn node_ws_is_declined_by_a_server_that_does_not_compress() {
+    if lacks("node_ws_is_declined_by_a_server_that_does_not_compress", &[Node]) {
+        return;
+    }
+    let folder = Folder::new();
+    let (server, certificate) = secured_server(&folder, &[]);
+    let (origin, _) = &ways(&server, &certificate, "ws")[0];
+    let wanted = format!(r#"{{"url":"{origin}/ws","echo":true,"deflate":true}}"#);
+    let peer = peer("ws_client.mjs", &wanted);
+    assert_eq!(peer.said("open"), "none");
+    assert_eq!(peer.said("echoed"), "24");
 }
 
 /// A server's port seen through another one, whose connections can be cut all at once.
@@ -148,12 +187,14 @@ fn event_source_comes_back_and_misses_nothing() {
         return;
     }
     const COUNT: u64 = 1_500;
-    for scheme in ["http", "https"] {
+    // It asks for gzip by itself: a server that is ready to compress does so.
+    for (scheme, compress) in [("http", false), ("https", false), ("http", true), ("https", true)] {
         let folder = Folder::new();
-        let (server, certificate) = secured_server(
-            &folder,
-            &["--history", "10000", "--outbox", "10000", "--retry", "100ms"],
-        );
+        let mut flags = vec!["--history", "10000", "--outbox", "10000", "--retry", "100ms"];
+        if compress {
+            flags.extend(["--compress", "6"]);
+        }
+        let (server, certificate) = secured_server(&folder, &flags);
         let relay = Relay::before(server.address());
         let mut command = node("event_source.mjs");
         command

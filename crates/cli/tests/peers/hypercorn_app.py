@@ -2,6 +2,7 @@
 #
 # Wants JSON, its only argument: { cert, key } for TLS, { stream } for a file with what every event stream is to say. Such a file
 # holds a list of [text, bytes a chunk]; the stream ends with it. Without it a stream gives back what is POSTed to its session.
+# A client that takes gzip gets it.
 # Says "port N", and "request METHOD HTTP-VERSION SCHEME" for each request.
 
 import asyncio
@@ -10,6 +11,7 @@ import json
 import socket
 import sys
 import uuid
+import zlib
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
@@ -49,10 +51,14 @@ async def end(send, body=b""):
     await send({"type": "http.response.body", "body": body})
 
 
-async def stream(receive, send):
+async def stream(scope, receive, send):
     name = uuid.uuid4().hex.encode()
     queue = SESSIONS[name] = asyncio.Queue()
     headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"pushmark-session", name)]
+    squeeze = None
+    if b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""):
+        headers.append((b"content-encoding", b"gzip"))
+        squeeze = zlib.compressobj(wbits=31)
     await answer(send, 200, headers)
     if "stream" in WANTED:
         with open(WANTED["stream"], encoding="utf-8", newline="") as file:
@@ -61,13 +67,17 @@ async def stream(receive, send):
             said = text.encode()
             for at in range(0, len(said), step):
                 chunk = said[at : at + step]
+                if squeeze:
+                    chunk = squeeze.compress(chunk) + squeeze.flush(zlib.Z_SYNC_FLUSH)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await end(send)
+        await end(send, squeeze.flush() if squeeze else b"")
         return
 
     async def down():
         while True:
             said = await queue.get()
+            if squeeze:
+                said = squeeze.compress(said) + squeeze.flush(zlib.Z_SYNC_FLUSH)
             await send({"type": "http.response.body", "body": said, "more_body": True})
 
     async def gone():
@@ -85,7 +95,7 @@ async def http(scope, receive, send):
     session = scope["query_string"].removeprefix(b"session=")
     match scope["method"], scope["path"]:
         case "GET", "/sse":
-            await stream(receive, send)
+            await stream(scope, receive, send)
         case "POST", "/sse" if session in SESSIONS:
             media = dict(scope["headers"]).get(b"content-type", b"")
             payload = await body_of(receive)

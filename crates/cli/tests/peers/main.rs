@@ -247,6 +247,7 @@ fn publish(server: &Server, kind: Kind, payload_bytes: u32, count: u64) {
             payload_bytes,
             measured: start..end,
             from: 0,
+            content: Default::default(),
         };
         control.publish(&publish).await.unwrap();
     });

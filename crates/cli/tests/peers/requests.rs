@@ -102,10 +102,18 @@ fn curl_reads_an_event_stream_to_its_end() {
     if lacks("curl_reads_an_event_stream_to_its_end", &[Curl]) {
         return;
     }
-    for (way, secured, version) in WAYS {
+    let ways = [false, true]
+        .into_iter()
+        .flat_map(|compress| WAYS.iter().map(move |way| (compress, way)));
+    for (compress, (way, secured, version)) in ways {
         let folder = Folder::new();
-        let (server, certificate) = secured_server(&folder, &["--history", "100"]);
+        let (server, certificate) = secured_server(&folder, &["--history", "100", "--compress", "6"]);
         let arguments = [
+            if compress {
+                "--compressed"
+            } else {
+                "--no-compressed"
+            },
             "--include",
             "--write-out",
             "\nspoke %{http_version}, certificate %{ssl_verify_result}, status %{http_code}\n",
@@ -129,6 +137,11 @@ fn curl_reads_an_event_stream_to_its_end() {
         assert_eq!(
             header(head, "content-type").as_deref(),
             Some("text/event-stream"),
+            "{way:?}"
+        );
+        assert_eq!(
+            header(head, "content-encoding").as_deref(),
+            compress.then_some("gzip"),
             "{way:?}"
         );
         let (body, spoken) = body.rsplit_once("\nspoke ").unwrap();

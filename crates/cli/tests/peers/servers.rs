@@ -10,10 +10,11 @@ use pushmark_results::Run;
 use pushmark_transport::carrier::certificates::{Identity, certificates};
 use pushmark_transport::carrier::tls::{self, Settings, Trust, Version};
 use pushmark_transport::carrier::{Carriage, Carrier, Http, Streams};
+use pushmark_transport::compression::{Agreed, Compression, Window};
 use pushmark_transport::seam::Collected;
 use pushmark_transport::sse::SseConnector;
 use pushmark_transport::ws::WsConnector;
-use pushmark_transport::{Connected, Connector, Message, Rx, Target, Tx};
+use pushmark_transport::{Connected, Connector, ErrorClass, Message, Rx, Target, Tx};
 
 use super::Need::{Hypercorn, Node};
 use super::support::{Folder, measure, scenario};
@@ -59,6 +60,7 @@ fn target_over(carrier: Carrier, address: SocketAddr, files: &Files, version: Op
                 .is_secured()
                 .then(|| Arc::new(tls::Client::new(settings).unwrap())),
             streams_per_connection: Streams::All,
+            ..Carriage::default()
         },
         ..target(address)
     }
@@ -172,6 +174,96 @@ fn ws_agrees_with_a_node_server() {
     }
 }
 
+/// What our client asks for: with and without what was sent before to refer to, and windows wide and narrow, each way its own.
+fn ways_to_compress() -> Vec<Compression> {
+    let window = |takeover, bits| Window { takeover, bits };
+    let of = |down, up, level| Compression { down, up, level };
+    vec![
+        of(window(true, 15), window(true, 15), 6),
+        of(window(false, 15), window(false, 15), 1),
+        of(window(true, 10), window(true, 9), 9),
+        of(window(false, 9), window(true, 12), 6),
+    ]
+}
+
+/// That `session` has got what was asked for; then everything goes there and back.
+async fn echo_compressed<T: Tx, R: Rx>(mut session: Connected<T, R>, asked: &Compression) {
+    let Some(Agreed::Extension(agreed)) = session.negotiated.compression else {
+        panic!(
+            "{:?} where {asked:?} was asked for",
+            session.negotiated.compression
+        );
+    };
+    assert_eq!(agreed.server_forgets, !asked.down.takeover, "{agreed}");
+    assert_eq!(agreed.server_bits.unwrap_or(15), asked.down.bits, "{agreed}");
+    echo(&mut session).await;
+    session.tx.close().await.unwrap();
+}
+
+#[test]
+fn ws_agrees_with_a_node_server_on_deflate() {
+    if lacks("ws_agrees_with_a_node_server_on_deflate", &[Node]) {
+        return;
+    }
+    let folder = Folder::new();
+    let files = Files::make(&folder);
+    for carrier in [Carrier::H1, Carrier::H1Tls] {
+        for fragment in [1 << 30, 1_001] {
+            let wanted = format!(
+                r#"{{"fragment":{fragment},"deflate":{{"threshold":0}}{}}}"#,
+                files.told(carrier)
+            );
+            let mut command = node("ws_server.mjs");
+            command.arg(wanted);
+            let peer = Peer::start(command);
+            let mut target = target_over(carrier, peer.address(), &files, None);
+            for asked in ways_to_compress() {
+                target.carriage.compression = Some(asked);
+                wait_for(async {
+                    let session = WsConnector::default().connect(&target).await.unwrap();
+                    echo_compressed(session, &asked).await;
+                });
+            }
+            let count = ways_to_compress().len();
+            assert_eq!(peer.lines("open", count), vec!["permessage-deflate"; count]);
+            assert_eq!(peer.lines("closed", count), vec!["1005"; count]);
+            assert!(!peer.running.said().contains("failed"), "{}", peer.running.said());
+        }
+    }
+    // A server that does not is no measurement.
+    let mut command = node("ws_server.mjs");
+    command.arg("{}");
+    let peer = Peer::start(command);
+    let mut target = target_over(Carrier::H1, peer.address(), &files, None);
+    target.carriage.compression = Some(Compression::default());
+    let error = wait_for(async { WsConnector::default().connect(&target).await.err().unwrap() });
+    assert_eq!(error.class, ErrorClass::Negotiation, "{error}");
+}
+
+#[test]
+fn ws_agrees_with_hypercorn_on_deflate_over_every_carrier() {
+    if lacks(
+        "ws_agrees_with_hypercorn_on_deflate_over_every_carrier",
+        &[Hypercorn],
+    ) {
+        return;
+    }
+    let folder = Folder::new();
+    let files = Files::make(&folder);
+    for carrier in Carrier::ALL {
+        let peer = hypercorn(&folder, &files, *carrier, None);
+        let mut target = target_over(*carrier, peer.address(), &files, None);
+        for asked in ways_to_compress() {
+            target.carriage.compression = Some(asked);
+            wait_for(async {
+                let session = WsConnector::default().connect(&target).await.unwrap();
+                echo_compressed(session, &asked).await;
+            });
+        }
+        assert_spoken(&peer, *carrier, "CONNECT", ways_to_compress().len());
+    }
+}
+
 #[test]
 fn ws_agrees_with_hypercorn_over_every_carrier() {
     if lacks("ws_agrees_with_hypercorn_over_every_carrier", &[Hypercorn]) {
@@ -268,13 +360,14 @@ fn sse_reads_whatever_hypercorn_says() {
     script.push(("data: never told".to_owned(), 100));
     let stream = folder.write("stream.json", &serde_json::to_string(&script).unwrap());
     for carrier in Carrier::ALL {
-        for version in [None, Some(Version::Tls1_2)] {
+        for (version, gzip) in [(None, false), (None, true), (Some(Version::Tls1_2), false)] {
             if version.is_some() && !carrier.is_secured() {
                 continue;
             }
             let peer = hypercorn(&folder, &files, *carrier, Some(&stream));
             let mut target = target_over(*carrier, peer.address(), &files, version);
             target.sends = false;
+            target.carriage.compression = gzip.then(Compression::default);
             wait_for(async {
                 let connector = SseConnector::default();
                 let mut sessions = Vec::new();
@@ -282,6 +375,8 @@ fn sse_reads_whatever_hypercorn_says() {
                     sessions.push(connector.connect(&target).await.unwrap());
                 }
                 for mut session in sessions {
+                    let agreed = gzip.then_some(Agreed::Coding("gzip"));
+                    assert_eq!(session.negotiated.compression, agreed);
                     let messages = receive_to_end(&mut session.rx).await;
                     let texts: Vec<_> = messages
                         .iter()
