@@ -2,6 +2,7 @@
 //! problems found in one go.
 
 mod expect;
+mod gate;
 mod load;
 mod sides;
 mod sweep;
@@ -59,6 +60,7 @@ pub(crate) fn plan(
     let troubles = trouble::troubles(&mut findings, &file, &sides.target);
     sweep::check_troubles(&mut findings, &file, kind, catalogue, load.as_ref(), &troubles);
     let expect = expect::expectations(&mut findings, file.expect.as_ref(), kind);
+    let gate = gate::limits(&mut findings, file.gate.as_ref());
     let cells = match (&load, &workload) {
         (Some(load), Some(workload)) => {
             sweep::cells(&mut findings, &variants, load, workload, &sides, &troubles)
@@ -77,6 +79,7 @@ pub(crate) fn plan(
             axis,
             cells,
             expect,
+            gate,
         }),
         _ => Err(findings.problems),
     }
