@@ -192,7 +192,7 @@ fn middle(gate: &Gate, r: &Reading, arm: fn(&Block) -> &Figures) -> String {
         return "–".to_owned();
     };
     match r.name.as_str() {
-        "loss" => percent(value),
+        _ if r.kind == Kind::Fraction => percent(value),
         "server_cpu_us_per_delivery" => show_alone(Quantity::Microseconds, value),
         "server_rss_bytes_per_session" => show_alone(Quantity::Bytes, value),
         "deliveries_per_second" => show_alone(Quantity::PerSecond, value),

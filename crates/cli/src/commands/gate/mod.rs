@@ -169,6 +169,12 @@ impl Setup {
             if !s.plan.expect.is_empty() {
                 notes.push(format!("{}: thresholds of [expect] are for `run`", s.plan.name));
             }
+            if s.plan.cells.iter().any(has_phases) {
+                notes.push(format!(
+                    "{}: its arms cannot take turns, so one runs after the other in each block, with the scenario's own lengths",
+                    s.plan.name
+                ));
+            }
             let before = s.plan.cells.len();
             s.plan
                 .cells
