@@ -344,6 +344,13 @@ impl History {
                 format!("it was replaced meanwhile: {why}"),
             ));
         }
+        let same = |s: &Session| (s.started_unix_s, s.seed) == (session.started_unix_s, session.seed);
+        if now.sessions.iter().any(same) {
+            return Err(ResultsError::Unusable {
+                path: path.to_owned(),
+                why: "this session stands in it already",
+            });
+        }
         now.sessions.push(session);
         now.write(path)
     }

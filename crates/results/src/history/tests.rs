@@ -56,8 +56,15 @@ fn what_is_read_is_what_was_written_and_grows() {
     assert_eq!(History::read(&path).unwrap(), Some(history()));
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 6);
-    // The same session a second time is written by nobody, and read by nobody.
-    History::append(&path, &head(), session(2, 0.5)).unwrap();
+    // The same session a second time is not written, and where it was written all the same, not read.
+    let said = History::append(&path, &head(), session(2, 0.5))
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("already"), "{said}");
+    assert_eq!(History::read(&path).unwrap(), Some(history()));
+    let mut twice = history();
+    twice.sessions.push(session(2, 0.5));
+    twice.write(&path).unwrap();
     let said = History::read(&path).unwrap_err().to_string();
     assert!(said.contains("line 6") && said.contains("twice"), "{said}");
 }

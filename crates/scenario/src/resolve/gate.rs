@@ -68,8 +68,9 @@ fn limit(
     let floor = share(findings, value, &section.floor, "floor");
     let budget = share(findings, value, &section.budget, "budget");
     let (floor, budget) = (floor?, budget?);
-    if budget <= 0.0 || budget < 2.0 * floor {
-        let least = 100.0 * (2.0 * floor);
+    if budget <= 0.0 || budget < 2.0 * floor - 1e-12 {
+        let least = format!("{:.3}", 200.0 * floor);
+        let least = least.trim_end_matches('0').trim_end_matches('.');
         let message = format!("the budget of `{name}` is less than twice its floor");
         let label = match budget <= 0.0 {
             true => "nothing could be proven to lie below it".to_owned(),
