@@ -56,10 +56,17 @@ pub(crate) enum Verb {
     #[command(after_help = "Examples:\n  \
         pushmark gate --baseline \"base/pushmark serve\" --candidate \"head/pushmark serve\" scenarios/feed.toml\n  \
         pushmark gate --replay results/20261120T061000Z-gate-feed/gate.json\n  \
+        pushmark gate --history history.jsonl --baseline \"frozen/pushmark serve\" --candidate \"head/pushmark serve\" scenarios/feed.toml\n  \
         pushmark gate --self-test 20\n\n\
         Exit codes: 0 pass, improvement, or inconclusive with a warning · 1 regression, or the candidate broke · \
         2 usage, or the baseline broke · with --strict: 3 inconclusive, 4 invalid")]
     Gate(GateArgs),
+    /// Say what has crept in over the sessions of a history
+    ///
+    /// A loss of two percent a week passes every gate. Here are the sessions at which a metric changed, by E-divisive, and
+    /// which metrics are worse by more than their floor since the last accepted change.
+    #[command(after_help = "Example:\n  pushmark trend history.jsonl --strict")]
+    Trend(TrendArgs),
     /// Check scenario files without any traffic: the plan, how long it takes, and whether this machine can carry it
     Check(CheckArgs),
     /// Say what this machine can carry, what pushmark does about each limit, and what would raise it
@@ -132,13 +139,13 @@ pub(crate) struct RunArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct GateArgs {
     /// The scenario files
-    #[arg(required_unless_present_any = ["replay", "self_test"])]
+    #[arg(required_unless_present_any = ["replay", "self_test", "self_test_summary"])]
     pub(crate) scenarios: Vec<PathBuf>,
     /// The server to compare with: a command, or host:port
-    #[arg(long, value_name = "CMD", required_unless_present_any = ["replay", "self_test"])]
+    #[arg(long, value_name = "CMD", required_unless_present_any = ["replay", "self_test", "self_test_summary"])]
     pub(crate) baseline: Option<String>,
     /// The server to judge: a command, or host:port
-    #[arg(long, value_name = "CMD", required_unless_present_any = ["replay", "self_test"])]
+    #[arg(long, value_name = "CMD", required_unless_present_any = ["replay", "self_test", "self_test_summary"])]
     pub(crate) candidate: Option<String>,
     /// How long, and so how small a difference is seen
     #[arg(long, value_enum)]
@@ -163,6 +170,18 @@ pub(crate) struct GateArgs {
     /// Reach the verdict again from gate.json, without any traffic
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test"])]
     pub(crate) replay: Option<PathBuf>,
+    /// Judge the candidate by earlier sessions, which this file keeps: the baseline is a reference server that never changes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "self_test", "self_test_summary"])]
+    pub(crate) history: Option<PathBuf>,
+    /// What the session is called in the history; left out: the commit
+    #[arg(long, value_name = "TEXT", requires = "history")]
+    pub(crate) label: Option<String>,
+    /// The change is meant: this session begins a new series, whatever the earlier ones say
+    #[arg(long, requires = "history", conflicts_with = "judge_only")]
+    pub(crate) accept: bool,
+    /// Judge, and leave the history as it is: for builds that may never be merged
+    #[arg(long, requires = "history")]
+    pub(crate) judge_only: bool,
     /// Run N gates of alike servers and N with a slower candidate, and print how often the gate was wrong
     #[arg(long, value_name = "N", conflicts_with_all = ["baseline", "candidate", "out", "json", "strict"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) self_test: Option<u32>,
@@ -175,6 +194,9 @@ pub(crate) struct GateArgs {
     /// Write a line for each gate of the self-test to this new file
     #[arg(long, value_name = "FILE", requires = "self_test")]
     pub(crate) log: Option<PathBuf>,
+    /// Print again what a self-test came to, from its log
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test", "replay"])]
+    pub(crate) self_test_summary: Option<PathBuf>,
     /// Look after so many blocks
     #[arg(long, hide = true, value_delimiter = ',')]
     pub(crate) looks: Option<Vec<usize>>,
@@ -201,6 +223,21 @@ pub(crate) enum GateProfile {
     Long,
     /// About a minute: 10 blocks, judged as the standard profile judges its first look. What the self-test runs
     SelfTest,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TrendArgs {
+    /// The history, as `pushmark gate --history` keeps it
+    pub(crate) history: PathBuf,
+    /// Fail (exit code 1) when something has crept in
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Write table, JSON and charts to this directory, which must be new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -353,6 +390,9 @@ pub(crate) struct InjectArgs {
     /// Deliver the messages with these sequence numbers after their successors
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) inject_swap: Vec<u64>,
+    /// Lose one delivery of one publication to one session: the one with this number, counted from 1 over all sessions
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) inject_lose_delivery: u64,
     /// Never give back this many bytes for every session opened
     #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     pub(crate) inject_leak_bytes: u32,

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Run(args) => commands::run::run(&args, &terminal),
         Verb::Gate(args) => commands::gate::run(&args, &terminal),
+        Verb::Trend(args) => commands::trend::run(&args, &terminal),
         Verb::Check(args) => commands::check::run(&args, &terminal),
         Verb::Doctor(args) => commands::doctor::run(&args, &terminal),
         Verb::List(args) => commands::list::run(&args, &terminal),

@@ -1,11 +1,12 @@
-//! One block of a gate: two ordinary trials of one cell at the same time, of two servers that are loaded in turns.
+//! One block of a gate: two ordinary trials of one cell at the same time, of two servers that are loaded in turns; or one
+//! after the other, where something is broken that two cannot share.
 
 use std::path::Path;
 use std::time::Duration;
 
 use pushmark_measure::gate::Side;
 use pushmark_measure::{ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary};
-use pushmark_scenario::plan::{Plan, TargetPlan};
+use pushmark_scenario::plan::{Cell, Plan, TargetPlan};
 use pushmark_transport::control::ServerStats;
 
 use crate::duo::Duo;
@@ -35,6 +36,11 @@ pub struct BlockId {
     pub candidate_first: bool,
 }
 
+/// Whether the arms of a cell cannot take turns: a fault, or a reader that does not read, lasts longer than a turn.
+pub fn has_phases(cell: &Cell) -> bool {
+    !cell.faults.is_empty() || cell.slow_readers.is_some()
+}
+
 /// Runs one block: the baseline's side of it, and the candidate's. A side that cannot be run does not keep the other from
 /// running alone.
 pub async fn run_block(
@@ -45,13 +51,20 @@ pub async fn run_block(
     limits: Limits,
     interrupt: Interrupt,
 ) -> (Result<Side, TrialError>, Result<Side, TrialError>) {
-    let (first, second) = Duo::pair();
+    let alone = plan.cells.get(id.cell_index).is_some_and(has_phases);
+    let (first, second) = match alone {
+        true => (None, None),
+        false => {
+            let (first, second) = Duo::pair();
+            (Some(first), Some(second))
+        }
+    };
     let (for_baseline, for_candidate) = match id.candidate_first {
         true => (second, first),
         false => (first, second),
     };
     let place = u32::from;
-    let run = |place: u32, arm: &Arm, duo: Duo| {
+    let run = |place: u32, arm: &Arm, duo: Option<Duo>| {
         let (mut plan, mut setting) = (plan.clone(), Setting::default());
         match arm {
             Arm::Program(program) => setting.server = Some(program.clone()),
@@ -61,7 +74,7 @@ pub async fn run_block(
                 }
             }
         }
-        setting.duo = Some(duo);
+        setting.duo = duo;
         let trial = TrialId {
             index: id.block.wrapping_mul(2).wrapping_add(place),
             repeat: id.block,
@@ -71,7 +84,7 @@ pub async fn run_block(
         async move {
             let mut seen = Seen::default();
             let ended = trial::run(&plan, trial, &program, limits, interrupt, &mut seen, setting);
-            ended.await.map(|ended| seen.side(ended))
+            ended.await.map(|ended| seen.side(ended, alone))
         }
     };
     let first = id.candidate_first;
@@ -79,6 +92,16 @@ pub async fn run_block(
         run(place(first), baseline, for_baseline),
         run(place(!first), candidate, for_candidate),
     );
+    if alone {
+        // A future does nothing before it is waited for.
+        return if first {
+            let candidate = candidate.await;
+            (baseline.await, candidate)
+        } else {
+            let baseline = baseline.await;
+            (baseline, candidate.await)
+        };
+    }
     // Whoever goes first is also asked first whenever both can go on: the coin decides everything that one arm has before
     // the other.
     if first {
@@ -98,8 +121,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn side(self, ended: Ended) -> Side {
+    fn side(self, ended: Ended, alone: bool) -> Side {
         Side {
+            alone,
             summary: ended.summary,
             server_told: ended.server.is_some(),
             planned: ended.planned,

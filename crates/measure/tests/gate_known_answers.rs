@@ -104,7 +104,7 @@ fn bounds_of_shares_of_scipy() {
 fn predictions_of_scipys_t() {
     for case in cases("predictions") {
         let (new, p) = (case["new"].as_f64().unwrap(), case["p"].as_f64().unwrap());
-        let found = predict(&numbers(&case["earlier"]), new, 0.0, 0.01, 20);
+        let found = predict(&numbers(&case["earlier"]), new, 0.0, (0.01, 0.05), 20);
         assert!(close(found.z, case["z"].as_f64().unwrap(), 1e-9));
         assert!(close(found.p, p, 1e-8));
         assert_eq!(found.standing == HistoryStanding::Regression, p <= 0.01);
@@ -120,5 +120,27 @@ fn change_points_where_the_energy_distance_is_largest() {
             .iter()
             .max_by(|a, b| (a.after - a.before).abs().total_cmp(&(b.after - b.before).abs()));
         assert_eq!(strongest.unwrap().at as u64, case["at"].as_u64().unwrap());
+    }
+}
+
+#[test]
+fn p_values_of_change_points_lie_around_those_of_all_orders() {
+    let all: Value = serde_json::from_str(include_str!("fixtures/creep.json")).unwrap();
+    let cases = all.as_array().unwrap();
+    assert_eq!(cases.len(), 5);
+    for case in cases {
+        // At the level 1 every split counts, and the strongest is found first, in the whole series.
+        let how = Creep {
+            least: case["least"].as_u64().unwrap() as usize,
+            orders: 9_999,
+            level: 1.0,
+        };
+        let found = change_points(&numbers(&case["series"]), &how);
+        let at = case["at"].as_u64().unwrap() as usize;
+        let strongest = found.iter().find(|c| c.at == at).unwrap();
+        let p = case["p"].as_f64().unwrap();
+        // Five standard errors of a share of 10,000.
+        let around = 5.0 * (p * (1.0 - p) / 10_000.0).sqrt() + 1e-3;
+        assert!((strongest.p - p).abs() <= around, "{} against {p}", strongest.p);
     }
 }

@@ -23,6 +23,9 @@ pub struct Check {
     pub measured_text: String,
     /// Whether it holds. What was not measured never does.
     pub held: bool,
+    /// For a quantile or a rate: how sure it is that the true median over repeats lies on the side of the limit that `held`
+    /// says, by the sign test: 0.875 where three of three repeats do.
+    pub confidence: Option<f64>,
     /// Why it does not hold where the number alone does not say it, or what qualifies that it does.
     pub remark: Option<String>,
 }
@@ -59,13 +62,28 @@ fn check(run: &Run, plan: &Plan, expectation: &Expectation, index: usize, cell: 
         trouble
     };
     let within = value.is_some_and(|v| holds(expectation, v));
+    let each = value.and_then(|_| repeats(expectation, &trials));
+    let agree = each.as_ref().map(|each| {
+        let agree = each.iter().filter(|v| holds(expectation, **v) == within).count();
+        (agree, each.len())
+    });
+    let split = agree.filter(|(agree, of)| agree < of).map(|(agree, of)| {
+        let side = if within { "within" } else { "beyond" };
+        format!(
+            "{agree} of {of} repeats are {side}, {:.0} % sure",
+            100.0 * sign_test(agree, of)
+        )
+    });
     Check {
         cell: visible(&cell.id),
         text: visible(&expectation.text),
         measured: value,
         measured_text: value.map_or_else(|| "–".to_owned(), |v| show(expectation.metric, v)),
         held: within && trouble.is_none(),
-        remark: trouble.or_else(|| (grade == Grade::Suspect).then(|| "a trial is suspect".to_owned())),
+        confidence: agree.map(|(agree, of)| sign_test(agree, of)),
+        remark: trouble
+            .or_else(|| (grade == Grade::Suspect).then(|| "a trial is suspect".to_owned()))
+            .or(split),
     }
 }
 
@@ -96,6 +114,39 @@ fn measure(expectation: &Expectation, trials: &[(&TrialRecord, &TrialSummary)]) 
             median(&values.collect::<Result<Vec<_>, _>>()?)
         }
     }
+}
+
+/// The value of each repeat, for what is held against the limit by its median.
+fn repeats(expectation: &Expectation, trials: &[(&TrialRecord, &TrialSummary)]) -> Option<Vec<f64>> {
+    let of = |metric: Metric, q: f64| {
+        let value = |t: &TrialRecord| t.histograms.get(metric)?.quantile(q).map(|ns| ns as f64);
+        trials.iter().map(|(t, _)| value(t)).collect()
+    };
+    match expectation.metric {
+        ExpectMetric::Latency(q) => of(Metric::Latency, q),
+        ExpectMetric::ServiceTime(q) => of(Metric::ServiceTime, q),
+        ExpectMetric::ConnectTime(q) => of(Metric::ConnectTime, q),
+        ExpectMetric::DeliveriesPerSecond => {
+            Some(trials.iter().map(|(_, s)| s.deliveries_per_second()).collect())
+        }
+        // Counts hold when the worst repeat does.
+        ExpectMetric::Lost
+        | ExpectMetric::Duplicated
+        | ExpectMetric::Reordered
+        | ExpectMetric::FailedConnects => None,
+    }
+}
+
+/// How sure it is that the true median lies where `agree` of `of` values do: one less the chance that as few or fewer lie on
+/// the other side of a median that is the limit itself.
+fn sign_test(agree: usize, of: usize) -> f64 {
+    let others = of.saturating_sub(agree);
+    let (mut term, mut sum) = (0.5_f64.powi(of.min(1_000) as i32), 0.0);
+    for k in 0..=others {
+        sum += term;
+        term *= of.saturating_sub(k) as f64 / (k + 1) as f64;
+    }
+    (1.0 - sum).clamp(0.0, 1.0)
 }
 
 fn quantile(trials: &[(&TrialRecord, &TrialSummary)], metric: Metric, q: f64) -> Result<f64, String> {
@@ -181,6 +232,25 @@ fn show(metric: ExpectMetric, value: f64) -> String {
             } else {
                 three_digits(value)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_that_agree_make_sure() {
+        for (agree, of, sure) in [
+            (1, 1, 0.5),
+            (3, 3, 0.875),
+            (2, 3, 0.5),
+            (5, 5, 0.96875),
+            (4, 5, 0.8125),
+            (0, 0, 0.0),
+        ] {
+            assert!((sign_test(agree, of) - sure).abs() < 1e-12, "{agree} of {of}");
         }
     }
 }

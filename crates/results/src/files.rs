@@ -124,6 +124,11 @@ pub(crate) fn replace_document(path: &Path, document: &impl Serialize) -> Result
         checker.update(open.as_bytes());
         text = format!("{open}{SEAL}{:08x}\"\n}}\n", checker.check().crc32);
     }
+    replace_whole(path, text.as_bytes())
+}
+
+/// Replaces the file at `path` as a whole: a reader finds the old one or the new one, also after a crash.
+pub(crate) fn replace_whole(path: &Path, contents: &[u8]) -> Result<(), ResultsError> {
     let tmp = tmp_path(path);
     // Left behind by a crash; the run directory has one writer.
     match fs::remove_file(&tmp) {
@@ -131,7 +136,7 @@ pub(crate) fn replace_document(path: &Path, document: &impl Serialize) -> Result
         _ => {}
     }
     let mut file = create_new(&tmp)?;
-    file.write_all(text.as_bytes())
+    file.write_all(contents)
         .map_err(ResultsError::io("write", &tmp))?;
     // Without this a power cut can leave the new name on an empty file.
     file.sync_data().map_err(ResultsError::io("write", &tmp))?;

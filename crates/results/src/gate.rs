@@ -10,7 +10,7 @@
 //! from the figures, and the verdict from the differences.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pushmark_measure::Slots;
@@ -18,7 +18,7 @@ use pushmark_measure::gate::{Course, Found, Outcome, Plan, SensorLimits, Table, 
 use serde::{Deserialize, Serialize};
 
 use crate::error::ResultsError;
-use crate::files::{GrowingFile, read_document, replace_document};
+use crate::files::{read_document, replace_document};
 use crate::names;
 use crate::run::{FORMAT_VERSION, GitState, Host};
 use crate::write::refuse_link;
@@ -163,24 +163,8 @@ impl Gate {
     /// # Errors
     /// When `parent` is a link, or the disk refuses.
     pub fn write_new(&self, parent: &Path, name: &str) -> Result<PathBuf, ResultsError> {
-        refuse_link(parent)?;
-        fs::create_dir_all(parent).map_err(ResultsError::io("create", parent))?;
-        for attempt in 1..=MOST_ATTEMPTS {
-            let dir = parent.join(names::run_dir(
-                self.started_unix_s,
-                &format!("gate-{name}"),
-                attempt,
-            ));
-            match fs::create_dir(&dir) {
-                Ok(()) => return self.write_into(&dir).map(|()| dir),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(ResultsError::io("create", &dir)(e)),
-            }
-        }
-        Err(ResultsError::Unusable {
-            path: parent.to_owned(),
-            why: "a thousand gates of this name began in the same second; check the clock, or choose another directory",
-        })
+        let dir = new_dir(parent, self.started_unix_s, name)?;
+        self.write_into(&dir).map(|()| dir)
     }
 
     /// Writes it into `dir` itself, which must be [ready](ready_dir).
@@ -249,6 +233,24 @@ impl Gate {
     }
 }
 
+/// A new directory `<parent>/<UTC date and time>-gate-<name>`.
+pub(crate) fn new_dir(parent: &Path, started_unix_s: u64, name: &str) -> Result<PathBuf, ResultsError> {
+    refuse_link(parent)?;
+    fs::create_dir_all(parent).map_err(ResultsError::io("create", parent))?;
+    for attempt in 1..=MOST_ATTEMPTS {
+        let dir = parent.join(names::run_dir(started_unix_s, &format!("gate-{name}"), attempt));
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(ResultsError::io("create", &dir)(e)),
+        }
+    }
+    Err(ResultsError::Unusable {
+        path: parent.to_owned(),
+        why: "a thousand gates of this name began in the same second; check the clock, or choose another directory",
+    })
+}
+
 /// Makes sure that `dir` can take a gate: it is new or empty.
 ///
 /// # Errors
@@ -263,42 +265,6 @@ pub fn ready_dir(dir: &Path) -> Result<(), ResultsError> {
             path: dir.to_owned(),
             why: "it is not empty; choose a new directory",
         }),
-    }
-}
-
-/// The log of a self-test: a line of JSON for each gate, flushed as it ends.
-#[derive(Debug)]
-pub struct SelfTestLog {
-    path: PathBuf,
-    file: GrowingFile,
-}
-
-impl SelfTestLog {
-    /// Creates the log.
-    ///
-    /// # Errors
-    /// When the file exists, or cannot be made.
-    pub fn create(path: &Path) -> Result<Self, ResultsError> {
-        let file = GrowingFile::create(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-        })
-    }
-
-    /// Adds a line.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn add(&mut self, line: &impl Serialize) -> Result<(), ResultsError> {
-        let mut text = serde_json::to_vec(line).map_err(|e| ResultsError::Encode {
-            path: self.path.clone(),
-            what: e.to_string(),
-        })?;
-        text.push(b'\n');
-        self.file
-            .write_all(&text)
-            .map_err(ResultsError::io("write", &self.path))
     }
 }
 

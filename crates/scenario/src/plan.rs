@@ -34,6 +34,20 @@ pub struct Plan {
     pub cells: Vec<Cell>,
     /// Thresholds of `[expect]`.
     pub expect: Vec<Expectation>,
+    /// Limits of `[gate]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gate: Vec<GateLimit>,
+}
+
+/// What the gate calls worse in one metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GateLimit {
+    /// The metric, as result files name it.
+    pub metric: String,
+    /// A smaller difference is never called a regression: 0.05 for 5 %.
+    pub floor: f64,
+    /// A pass proves that it is not worse by more; at least twice the floor.
+    pub budget: f64,
 }
 
 /// What a sweep varies.
@@ -470,6 +484,7 @@ mod tests {
             axis: None,
             cells: vec![cell; cells],
             expect: Vec::new(),
+            gate: Vec::new(),
         }
     }
 

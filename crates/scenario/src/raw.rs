@@ -85,6 +85,9 @@ pub(crate) struct ScenarioFile {
     /// Thresholds. A missed one fails the run.
     #[schemars(with = "schema::ExpectTable", default)]
     pub(crate) expect: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Given>>>>,
+    /// What `pushmark gate` calls worse, for each metric that is not to have the built-in limits.
+    #[schemars(with = "schema::GateTable", default)]
+    pub(crate) gate: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Table<GateLimitSection>>>>>,
 }
 
 /// How many connections, how they arrive, for how long.
@@ -358,6 +361,16 @@ pub(crate) struct SlowReadersSection {
     /// Messages that they read in a time. Left out: they read nothing at all.
     #[schemars(with = "schema::RateText", default)]
     pub(crate) rate: Field,
+}
+
+/// Limits of one metric in the gate.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GateLimitSection {
+    /// A smaller difference is never called a regression.
+    pub(crate) floor: Field,
+    /// A pass proves that it is not worse by more.
+    pub(crate) budget: Field,
 }
 
 /// A server that already runs.

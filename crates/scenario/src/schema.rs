@@ -227,6 +227,23 @@ described! {
         },
         "additionalProperties": false
     }
+    /// Floors and budgets of the gate.
+    GateTable: {
+        "type": "object",
+        "patternProperties": {
+            r"^(latency\.(p50|p90|p99|p99\.9)|connect_time\.p50|deliveries_per_second|loss|cpu_per_delivery|memory_per_connection|time_to_reconnect\.(p50|p99)|(server_)?detection_time\.p50|undetected|not_recovered)$": {
+                "description": "Smaller than the floor is no regression; a pass proves that it is not worse than the budget.",
+                "type": "object",
+                "properties": {
+                    "floor": { "type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *% *$" },
+                    "budget": { "type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *% *$" }
+                },
+                "required": ["floor", "budget"],
+                "additionalProperties": false
+            }
+        },
+        "additionalProperties": false
+    }
 }
 
 /// Names, each once.

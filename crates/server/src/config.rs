@@ -90,6 +90,8 @@ pub struct Injection {
     pub duplicate: BTreeSet<u64>,
     /// These are delivered after their successor.
     pub swap: BTreeSet<u64>,
+    /// The delivery with this number vanishes, counted from 1 over all sessions of this process; 0: none does.
+    pub lose_delivery: u64,
     /// Every session opened costs so many bytes that are never given back.
     pub leak_bytes: usize,
 }
@@ -97,7 +99,11 @@ pub struct Injection {
 impl Injection {
     /// True when every message goes out once, at once, in its place.
     pub fn is_none(&self) -> bool {
-        self.delay.is_zero() && self.drop.is_empty() && self.duplicate.is_empty() && self.swap.is_empty()
+        self.delay.is_zero()
+            && self.drop.is_empty()
+            && self.duplicate.is_empty()
+            && self.swap.is_empty()
+            && self.lose_delivery == 0
     }
 
     /// Uses up the processor time that a message costs.

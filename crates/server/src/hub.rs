@@ -125,6 +125,8 @@ struct Counts {
     undelivered: AtomicU64,
     replayed: AtomicU64,
     received: AtomicU64,
+    /// Deliveries begun while a known fault is asked for.
+    given: AtomicU64,
 }
 
 /// All that the server's threads share.
@@ -302,6 +304,9 @@ impl Hub {
         sessions.history.keep(published);
         for open in sessions.open.iter().filter(|open| open.wants(published)) {
             let session = &open.session;
+            if self.counts.given.fetch_add(1, Relaxed) + 1 == self.config.inject.lose_delivery {
+                continue;
+            }
             if session.push_encoded(published.encoded_for(session), published.sent) == Pushed::Written {
                 self.written(session, published.sent);
             }

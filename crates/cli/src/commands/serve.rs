@@ -83,6 +83,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
             drop: args.inject.inject_drop.iter().copied().collect(),
             duplicate: args.inject.inject_duplicate.iter().copied().collect(),
             swap: args.inject.inject_swap.iter().copied().collect(),
+            lose_delivery: args.inject.inject_lose_delivery,
             leak_bytes: args.inject.inject_leak_bytes as usize,
         },
         ..Config::default()

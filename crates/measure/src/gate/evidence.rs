@@ -13,6 +13,7 @@ use super::exact::median;
 use super::judge::{JudgeError, Judgement, LEAST_PRESENT, Outcome, judge};
 use super::plan::Plan;
 use super::sampling::{Sampling, median_of_seconds, quantile_rule, samples_needed};
+use super::trouble;
 use super::validity::{Machine, SensorLimits, Sensors, Validity, validity};
 use crate::histogram::Histogram;
 use crate::summary::TrialSummary;
@@ -34,6 +35,8 @@ pub struct Side {
     pub seconds: Vec<(u64, f64)>,
     /// Connect times, in nanoseconds.
     pub connect_time: Histogram,
+    /// Its trial was run alone, before or after the other's, and not in turns with it.
+    pub alone: bool,
 }
 
 /// The latency figures, by name and quantile.
@@ -63,7 +66,7 @@ pub fn words(name: &str) -> &str {
         CPU => "CPU per delivery",
         MEMORY => "memory per connection",
         CONNECT => "connect time p50",
-        name => name,
+        name => trouble::words(name).unwrap_or(name),
     }
 }
 
@@ -86,7 +89,7 @@ pub struct Promises {
 
 impl Promises {
     /// With the words for each.
-    fn each(self) -> [(&'static str, u64); 6] {
+    pub fn each(self) -> [(&'static str, u64); 6] {
         [
             ("deliveries lost without a word from the server", self.lost),
             ("messages delivered twice", self.duplicated),
@@ -114,6 +117,12 @@ pub struct Figures {
 impl Figures {
     /// The figures of one side.
     pub fn of(side: &Side) -> Self {
+        if let Some(values) = trouble::figures(side) {
+            return Self {
+                values,
+                ..Self::default()
+            };
+        }
         let (s, mut values) = (&side.summary, BTreeMap::new());
         let mut put = |name: &str, value: Option<f64>| {
             if let Some(value) = value.filter(|v| v.is_finite()) {
@@ -147,8 +156,13 @@ impl Figures {
                 duplicated: b.duplicated,
                 reordered: b.reordered,
                 corrupt: b.corrupt + b.foreign,
-                cut_off: s.sessions_ended_early,
-                refused: s.counters.failed,
+                // A server may end sessions that do not read.
+                cut_off: if s.slow.is_some() {
+                    0
+                } else {
+                    s.sessions_ended_early
+                },
+                refused: if s.slow.is_some() { 0 } else { s.counters.failed },
             },
         }
     }
@@ -192,16 +206,23 @@ fn sensors(baseline: &Side, candidate: &Side) -> Sensors {
         share(own, s.books.scheduled).filter(|_| s.generator_sends)
     };
     let lateness = |s: &TrialSummary| s.own_send_delay_p99_ns.filter(|_| s.generator_sends);
+    // What a fault takes with it was never to be sent.
+    let whole = |s: &TrialSummary| s.faults.is_empty() && s.recovery.is_none();
+    let missed = |s: &TrialSummary| missed(s).filter(|_| whole(s));
+    let others = if baseline.alone && candidate.alone {
+        larger(&|s| s.others_busy_share)
+    } else {
+        // What each trial took for others' is the other trial's, in part.
+        b.others_busy_share
+            .zip(candidate.trial_share)
+            .map(|(others, beside)| (others - beside).max(0.0))
+    };
     Sensors {
-        baseline_achieved: share(b.books.sent, b.books.scheduled),
+        baseline_achieved: share(b.books.sent, b.books.scheduled).filter(|_| whole(b)),
         generator_missed: larger(&missed),
         lateness_p99_ns: lateness(b).max(lateness(c)),
         loop_delay_p99_ns: b.loop_delay_p99_ns.max(c.loop_delay_p99_ns),
-        // What each trial took for others' is the other trial's, in part.
-        others_cpu: b
-            .others_busy_share
-            .zip(candidate.trial_share)
-            .map(|(others, beside)| (others - beside).max(0.0)),
+        others_cpu: others,
         steal: larger(&|s| s.host_steal_share),
     }
 }
@@ -244,6 +265,20 @@ impl Course {
             Metric::resource(&s, MEMORY),
         ]);
         let sides = || self.blocks.iter().flat_map(|b| [&b.baseline, &b.candidate]);
+        if sides().any(|f| trouble::are_of_faults(&f.values)) {
+            all = trouble::metrics(&s);
+            let both = |name: &String| {
+                let has =
+                    |f: fn(&Block) -> &Figures| self.blocks.iter().any(|b| f(b).values.contains_key(name));
+                has(|b| &b.baseline) && has(|b| &b.candidate)
+            };
+            all.retain(|metric| both(&metric.name));
+            self.metrics = all;
+            return vec![format!(
+                "{s}: it breaks something on purpose, so noticing and coming back are compared; latency, rate, CPU and memory are \
+                 for scenarios that break nothing"
+            )];
+        }
         let least = sides().map(|f| f.samples).min().unwrap_or(0);
         let talks = sides().any(|f| f.values.contains_key(RATE));
         let suffice = |b: &Block| b.baseline.seconds_suffice && b.candidate.seconds_suffice;
@@ -295,6 +330,12 @@ impl Course {
         });
         self.metrics = all;
         notes
+    }
+
+    /// Gives a metric other limits than the built-in ones; false when it is not among those that are judged.
+    pub fn limit(&mut self, name: &str, floor: f64, budget: f64) -> bool {
+        let metric = self.metrics.iter_mut().find(|m| m.name == name);
+        metric.map(|m| (m.floor, m.budget) = (floor, budget)).is_some()
     }
 
     /// The differences, one row for each metric.
@@ -391,7 +432,10 @@ pub fn look(
         let sensors: Vec<Sensors> = course.blocks.iter().take(blocks).map(|b| b.sensors).collect();
         let found = validity(
             &sensors,
-            course.typical_ns("latency_p50", blocks),
+            // Where something breaks, the times that count are those of noticing and coming back.
+            ["latency_p50", trouble::RECONNECT, trouble::DETECTION]
+                .iter()
+                .find_map(|name| course.typical_ns(name, blocks)),
             course.typical_ns(P99, blocks),
             limits,
         );

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::difference::{Kind, Role, Row, Table, TableError};
+use super::difference::{Kind, Metric, Role, Row, Table, TableError};
 use super::exact::median;
 use super::maxt::{MaxT, max_t, winsorised};
 use super::plan::{Look, Plan, PlanError};
@@ -68,6 +68,25 @@ pub struct Reading {
 }
 
 impl Reading {
+    /// Of a metric that was not tested, after so many blocks.
+    pub fn untested(m: &Metric, blocks: usize, why: &str) -> Self {
+        Self {
+            scenario: m.scenario.clone(),
+            name: m.name.clone(),
+            kind: m.kind,
+            role: m.role,
+            standing: Standing::NotTested,
+            proven: false,
+            blocks,
+            p: None,
+            p_better: None,
+            median: None,
+            estimate: None,
+            detectable: None,
+            why: Some(why.to_owned()),
+        }
+    }
+
     /// The regression that is ruled out, in words; `None` where no bound exists.
     pub fn ruled_out(&self, bound_alpha: f64) -> Option<String> {
         let upper = self.estimate?.upper?;
@@ -415,7 +434,6 @@ fn unsettled(readings: &[Reading], live: &[bool], at: Look) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::Metric;
 
     /// A row of `blocks` differences around `shift`, up to 1.2 % on both sides; rows of other `turn`s go other ways.
     fn row(metric: Metric, blocks: usize, shift: f64, turn: usize) -> Row {

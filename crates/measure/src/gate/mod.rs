@@ -25,12 +25,15 @@ pub mod sampling;
 pub mod signed_rank;
 pub mod simulate;
 pub mod student;
+mod trouble;
 pub mod validity;
 
 pub use creep::{ChangePoint, Creep, change_points};
 pub use difference::{Kind, Metric, NoDifference, Role, Row, Table, TableError};
 pub use evidence::{Block, Course, Figures, Found, Promises, Side};
-pub use history::{HistoryStanding, Prediction, predict};
+pub use history::{
+    HistoryJudgement, HistoryReading, HistoryStanding, Prediction, Series, judge_session, predict,
+};
 pub use judge::{JudgeError, Judgement, Outcome, Reading, Standing, judge, replay};
 pub use plan::{Look, Plan, PlanError, candidate_first};
 pub use sampling::{Sampling, median_of_seconds, quantile_rule};

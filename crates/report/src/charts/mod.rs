@@ -15,6 +15,7 @@ mod series;
 mod split;
 mod sweep;
 mod text;
+mod trend;
 
 use plotters::style::RGBColor;
 use pushmark_measure::{Grade, Metric};
@@ -24,6 +25,7 @@ pub use png::Rasterizer;
 
 pub(crate) use forest::forest;
 pub(crate) use palette::variant_hex;
+pub(crate) use trend::trend;
 
 use crate::comparison::{Comparison, Point, WorkloadKind};
 use crate::files::ReportError;

@@ -6,7 +6,7 @@ use pushmark_measure::gate::{Role, Standing};
 use pushmark_results::gate::{Gate, GateVerdict};
 
 use super::text::scenarios;
-use super::{headline, lines};
+use super::{Line, headline, lines};
 use crate::escape::visible;
 
 /// `text` as an attribute or as content.
@@ -20,23 +20,27 @@ fn xml(text: &str) -> String {
 
 /// A suite for the verdict and one for each scenario. Regressions and failures fail; what was not tested is skipped.
 pub(super) fn junit(gate: &Gate) -> String {
-    let lines = lines(gate);
+    suites(gate.verdict, &headline(gate), gate.took_s, &lines(gate))
+}
+
+/// The suites of a verdict and its metrics.
+pub(super) fn suites(verdict: GateVerdict, headline: &str, took_s: f64, lines: &[Line]) -> String {
     let mut suites = String::new();
     let (mut tests, mut failed, mut skipped) = (1, 0, 0);
     let mut body = String::new();
-    if matches!(gate.verdict, GateVerdict::Regression | GateVerdict::Failure) {
+    if matches!(verdict, GateVerdict::Regression | GateVerdict::Failure) {
         failed += 1;
-        let _ = write!(body, "<failure message=\"{}\"/>", xml(&headline(gate)));
+        let _ = write!(body, "<failure message=\"{}\"/>", xml(headline));
     } else {
-        let _ = write!(body, "<system-out>{}</system-out>", xml(&headline(gate)));
+        let _ = write!(body, "<system-out>{}</system-out>", xml(headline));
     }
     let _ = writeln!(
         suites,
         "  <testsuite name=\"gate\" tests=\"1\" failures=\"{failed}\" skipped=\"0\">\n    \
          <testcase classname=\"gate\" name=\"verdict\" time=\"{:.1}\">{body}</testcase>\n  </testsuite>",
-        gate.took_s
+        took_s
     );
-    for scenario in scenarios(&lines) {
+    for scenario in scenarios(lines) {
         let (mut cases, mut bad, mut left, mut count) = (String::new(), 0, 0, 0);
         for l in lines.iter().filter(|l| l.scenario == scenario) {
             count += 1;
@@ -70,6 +74,6 @@ pub(super) fn junit(gate: &Gate) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <testsuites name=\"pushmark gate\" tests=\"{tests}\" failures=\"{failed}\" skipped=\"{skipped}\" time=\"{:.1}\">\n\
          {suites}</testsuites>\n",
-        gate.took_s
+        took_s
     )
 }

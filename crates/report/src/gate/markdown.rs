@@ -6,22 +6,18 @@ use pushmark_measure::gate::{Role, Standing};
 use pushmark_results::gate::Gate;
 
 use super::text::scenarios;
-use super::{headline, lines, method, remarks};
+use super::{COLUMNS, Line, headline, lines, method, promises, remarks};
 use crate::escape::markdown as escape;
 
-/// The verdict, every metric, what is ruled out, and what was left out.
-pub(super) fn markdown(gate: &Gate) -> String {
-    let mut out = format!("## Gate: {}\n\n", gate.verdict.as_str());
-    let _ = writeln!(out, "{}\n", escape(&headline(gate)));
-    for failure in &gate.failures {
-        let _ = writeln!(out, "- **{}**", escape(failure));
-    }
-    let lines = lines(gate);
-    for scenario in scenarios(&lines) {
+/// A table for each scenario, and what follows from each of its metrics.
+pub(super) fn tables(out: &mut String, lines: &[Line], columns: [&str; 2]) {
+    for scenario in scenarios(lines) {
         let _ = writeln!(
             out,
-            "\n### {}\n\n| metric | baseline | candidate | change | bounds (95 %) | p | verdict |\n|---|--:|--:|--:|--:|--:|---|",
-            escape(&scenario)
+            "\n### {}\n\n| metric | {} | {} | change | bounds (95 %) | p | floor / budget | verdict |\n|---|--:|--:|--:|--:|--:|--:|---|",
+            escape(&scenario),
+            columns[0],
+            columns[1]
         );
         let mine = || lines.iter().filter(|l| l.scenario == scenario);
         for l in mine() {
@@ -33,13 +29,34 @@ pub(super) fn markdown(gate: &Gate) -> String {
             };
             let _ = writeln!(
                 out,
-                "| {} | {} | {} | {} | {} | {} | {verdict} |",
-                l.metric, l.baseline, l.candidate, l.change, l.bounds, l.p
+                "| {} | {} | {} | {} | {} | {} | {} | {verdict} |",
+                l.metric, l.baseline, l.candidate, l.change, l.bounds, l.p, l.limits
             );
         }
         out.push('\n');
         for l in mine().filter(|l| l.role != Role::Advisory) {
             let _ = writeln!(out, "- {}", escape(&l.sentence));
+        }
+    }
+}
+
+/// The verdict, every metric, what is ruled out, and what was left out.
+pub(super) fn markdown(gate: &Gate) -> String {
+    let mut out = format!("## Gate: {}\n\n", gate.verdict.as_str());
+    let _ = writeln!(out, "{}\n", escape(&headline(gate)));
+    for failure in &gate.failures {
+        let _ = writeln!(out, "- **{}**", escape(failure));
+    }
+    tables(&mut out, &lines(gate), COLUMNS);
+    let promises = promises(gate);
+    if !promises.is_empty() {
+        out.push_str("\n| promise of delivery | scenario | broken by the baseline | by the candidate |\n|---|---|--:|--:|\n");
+        for (scenario, what, baseline, candidate) in promises {
+            let _ = writeln!(
+                out,
+                "| {what} | {} | {baseline} | {candidate} |",
+                escape(&scenario)
+            );
         }
     }
     out.push('\n');

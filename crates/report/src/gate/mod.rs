@@ -1,21 +1,29 @@
 //! A gate as people and CI systems read it: text, Markdown, JUnit XML, SARIF and a forest plot. Pure functions of a gate
 //! that was read back.
 
+mod history;
 mod junit;
 mod markdown;
 mod sarif;
+mod self_test;
 mod text;
+mod trend;
 
 use pushmark_measure::gate::evidence::words;
-use pushmark_measure::gate::{Figures, Reading, Role, Standing};
+use pushmark_measure::gate::{Block, Course, Figures, Kind, Metric, Promises, Reading, Role, Standing};
 use pushmark_results::gate::{Gate, GateVerdict};
 
+pub use history::{history_text, render_history};
+pub use self_test::self_test;
 pub use text::text;
+pub use trend::{Change, MetricTrend, Trend, render_trend, trend_text};
 
 use crate::charts::{self, Rasterizer};
 use crate::files::ReportError;
 use crate::units::{Quantity, percent, show_alone};
 
+/// What is compared.
+const COLUMNS: [&str; 2] = ["baseline", "candidate"];
 /// As many metrics are named in a sentence.
 const MOST_NAMES: usize = 4;
 
@@ -32,6 +40,8 @@ pub(crate) struct Line {
     /// Its bounds.
     pub(crate) bounds: String,
     pub(crate) p: String,
+    /// Floor and budget.
+    pub(crate) limits: String,
     pub(crate) verdict: &'static str,
     pub(crate) standing: Standing,
     pub(crate) role: Role,
@@ -39,10 +49,48 @@ pub(crate) struct Line {
     pub(crate) sentence: String,
 }
 
-/// Every metric, in the order of the table.
+/// Every metric, in the order of the table. A gate that failed before its first look has no statistics, and still has
+/// what both sides did.
 pub(crate) fn lines(gate: &Gate) -> Vec<Line> {
-    let readings = gate.found.iter().flat_map(|f| &f.judgement.readings);
-    readings.map(|r| line(gate, r)).collect()
+    match &gate.found {
+        Some(found) => found.judgement.readings.iter().map(|r| line(gate, r)).collect(),
+        None => gate.courses.iter().flat_map(|c| bare_lines(gate, c)).collect(),
+    }
+}
+
+/// The figures of a gate that never looked at them.
+fn bare_lines(gate: &Gate, course: &Course) -> Vec<Line> {
+    let mut metrics = course.clone();
+    metrics.choose_metrics();
+    let line = |m: Metric| {
+        let why = "the gate ended before its first look";
+        let untested = Reading::untested(&m, course.blocks.len(), why);
+        line(gate, &untested)
+    };
+    metrics.metrics.into_iter().map(line).collect()
+}
+
+/// What was promised and not kept, by scenario: the promise, the baseline's count, the candidate's.
+pub(crate) fn promises(gate: &Gate) -> Vec<(String, &'static str, u64, u64)> {
+    let mut rows = Vec::new();
+    for course in &gate.courses {
+        let sum = |arm: fn(&Block) -> &Figures| {
+            let each = course.blocks.iter().map(|b| arm(b).promises.each());
+            each.fold(Promises::default().each(), |mut all, block| {
+                for (sum, (_, count)) in all.iter_mut().zip(block) {
+                    sum.1 += count;
+                }
+                all
+            })
+        };
+        let (b, c) = (sum(|b| &b.baseline), sum(|b| &b.candidate));
+        for ((what, baseline), (_, candidate)) in b.into_iter().zip(c) {
+            if baseline > 0 || candidate > 0 {
+                rows.push((course.scenario.clone(), what, baseline, candidate));
+            }
+        }
+    }
+    rows
 }
 
 fn line(gate: &Gate, r: &Reading) -> Line {
@@ -60,13 +108,8 @@ fn line(gate: &Gate, r: &Reading) -> Line {
         candidate: middle(gate, r, |b| &b.candidate),
         change: shown(estimate.map(|e| e.centre)),
         bounds,
-        p: r.p.map_or_else(none, |p| {
-            if p < 0.0005 {
-                "<.001".to_owned()
-            } else {
-                format!("{p:.3}")
-            }
-        }),
+        p: r.p.map_or_else(none, p_words),
+        limits: limits(gate, r),
         verdict: match (r.standing, r.role) {
             (Standing::Regression, Role::Advisory) => "worse (told only)",
             (Standing::Regression, _) => "REGRESSION",
@@ -79,6 +122,32 @@ fn line(gate: &Gate, r: &Reading) -> Line {
         standing: r.standing,
         role: r.role,
         sentence: sentence(gate, r),
+    }
+}
+
+/// Floor and budget of a metric, as its file has them.
+fn limits(gate: &Gate, r: &Reading) -> String {
+    let course = gate.courses.iter().find(|c| c.scenario == r.scenario);
+    let metric = course.and_then(|c| c.metrics.iter().find(|m| m.name == r.name));
+    metric.map_or_else(|| "–".to_owned(), limits_words)
+}
+
+/// Floor and budget in words.
+fn limits_words(m: &Metric) -> String {
+    let percent = |share: f64| {
+        let text = format!("{:.2}", 100.0 * share);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let unit = if m.kind == Kind::Fraction { "pp" } else { "%" };
+    format!("{} / {} {unit}", percent(m.floor), percent(m.budget))
+}
+
+/// A p-value.
+fn p_words(p: f64) -> String {
+    if p < 0.0005 {
+        "<.001".to_owned()
+    } else {
+        format!("{p:.3}")
     }
 }
 
@@ -112,7 +181,7 @@ fn sentence(gate: &Gate, r: &Reading) -> String {
 }
 
 /// The median over the blocks of one arm, in its unit.
-fn middle(gate: &Gate, r: &Reading, arm: fn(&pushmark_measure::gate::Block) -> &Figures) -> String {
+fn middle(gate: &Gate, r: &Reading, arm: fn(&Block) -> &Figures) -> String {
     let course = gate.courses.iter().find(|c| c.scenario == r.scenario);
     let values: Vec<f64> = course
         .iter()
@@ -123,7 +192,7 @@ fn middle(gate: &Gate, r: &Reading, arm: fn(&pushmark_measure::gate::Block) -> &
         return "–".to_owned();
     };
     match r.name.as_str() {
-        "loss" => percent(value),
+        _ if r.kind == Kind::Fraction => percent(value),
         "server_cpu_us_per_delivery" => show_alone(Quantity::Microseconds, value),
         "server_rss_bytes_per_session" => show_alone(Quantity::Bytes, value),
         "deliveries_per_second" => show_alone(Quantity::PerSecond, value),
@@ -185,6 +254,9 @@ pub fn headline(gate: &Gate) -> String {
 /// Remarks: what was left out, what the sensors saw.
 pub(crate) fn remarks(gate: &Gate) -> Vec<String> {
     let mut all = gate.notes.clone();
+    if gate.courses.iter().all(|c| c.blocks.is_empty()) {
+        all.push("no block was completed: there are no figures".to_owned());
+    }
     for (scenario, v) in gate.found.iter().flat_map(|f| &f.validity) {
         all.extend(v.findings.iter().map(|finding| format!("{scenario}: {finding}")));
         if !v.dropped.is_empty() {

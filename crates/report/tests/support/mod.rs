@@ -172,6 +172,7 @@ pub(crate) fn empty_run(name: &str, question: &str, repeats: u32) -> Run {
         axis: None,
         cells: Vec::new(),
         expect: Vec::new(),
+        gate: Vec::new(),
     };
     Run {
         dir: PathBuf::from("somewhere"),

@@ -4,6 +4,7 @@
 mod compression;
 mod condition;
 mod expect;
+mod gate;
 mod load;
 mod sides;
 mod sweep;
@@ -62,6 +63,7 @@ pub(crate) fn plan(
     let troubles = trouble::troubles(&mut findings, &file, &sides.target);
     sweep::check_troubles(&mut findings, &file, kind, catalogue, load.as_ref(), &troubles);
     let expect = expect::expectations(&mut findings, file.expect.as_ref(), kind);
+    let gate = gate::limits(&mut findings, file.gate.as_ref());
     let cells = match (&load, &workload) {
         (Some(load), Some(workload)) => {
             let settings = (&sides, &troubles, &compressions);
@@ -81,6 +83,7 @@ pub(crate) fn plan(
             axis,
             cells,
             expect,
+            gate,
         }),
         _ => Err(findings.problems),
     }

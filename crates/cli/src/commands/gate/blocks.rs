@@ -4,7 +4,7 @@ use pushmark_loadgen::Interrupt;
 use pushmark_loadgen::block::{Arm, BlockId, TrialError, run_block};
 use pushmark_measure::gate::evidence::{MEMORY, ignores_slots, look, words};
 use pushmark_measure::gate::{Block, Course, Found, Outcome, SensorLimits, Side, candidate_first};
-use pushmark_scenario::plan::Plan;
+use pushmark_scenario::plan::{Cell as PlanCell, Plan};
 
 use super::Setup;
 use crate::exit::{End, Failure};
@@ -106,8 +106,17 @@ pub(super) async fn run(
         }
         done = at.blocks;
         if ran.found.is_none() {
-            for course in &mut ran.courses {
+            for (course, cell) in ran.courses.iter_mut().zip(&setup.cells) {
                 ran.notes.extend(course.choose_metrics());
+                for limit in &cell.plan.gate {
+                    if !course.limit(&limit.metric, limit.floor, limit.budget) {
+                        let name = words(&limit.metric);
+                        ran.notes.push(format!(
+                            "{}: [gate] limits {name}, which is not judged here",
+                            cell.name
+                        ));
+                    }
+                }
             }
         }
         let before = ran.found.as_ref().map(|f| &f.judgement);
@@ -166,6 +175,18 @@ pub(super) async fn one(
             "{place}: the candidate cannot be loaded in turns: {what}"
         )));
     }
+    for (side, whose) in [(&b, "baseline"), (&c, "candidate")] {
+        if let Some(why) = &side.summary.fault_failed {
+            return Err(Failure::usage(format!(
+                "{place}: what was to break in the {whose} could not be broken or mended: {why}"
+            )));
+        }
+    }
+    let takes = |c: &PlanCell| c.faults.iter().any(|f| f.kind.takes_the_server());
+    if cell.plan.cells.get(cell.index).is_some_and(takes) {
+        // It was ended on purpose, and may not be there to tell.
+        return Ok(Ended::Both(Box::new((b, c))));
+    }
     let died = "died or hung before the end of its block";
     let told = |arm: &Arm, side: &Side| side.server_told || matches!(arm, Arm::Running(_));
     if !told(&cell.baseline, &b) {
@@ -187,7 +208,13 @@ fn is_the_servers(e: &TrialError) -> bool {
 
 /// A block in a line.
 fn summary(block: &Block) -> String {
-    let shown = ["latency_p50", "latency_p99", "server_cpu_us_per_delivery"];
+    let shown = [
+        "latency_p50",
+        "latency_p99",
+        "server_cpu_us_per_delivery",
+        "detection_time_p50",
+        "time_to_reconnect_p50",
+    ];
     let change = |name: &&str| {
         let (b, c) = (
             block.baseline.values.get(*name)?,

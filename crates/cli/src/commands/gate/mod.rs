@@ -2,6 +2,7 @@
 
 mod arms;
 mod blocks;
+mod history;
 mod profile;
 mod replay;
 mod self_test;
@@ -9,13 +10,13 @@ mod self_test;
 use std::path::Path;
 use std::time::Duration;
 
-use pushmark_loadgen::block::Arm;
+use pushmark_loadgen::block::{Arm, has_phases};
 use pushmark_loadgen::preflight::{self, Limits};
 use pushmark_measure::gate::SensorLimits;
 use pushmark_measure::{Slots, clock};
 use pushmark_results::gate::{BlockShape, Gate, GateScenario, GateVerdict, ready_dir};
 use pushmark_results::{host, write_report};
-use pushmark_scenario::plan::{Plan, TargetPlan};
+use pushmark_scenario::plan::{Cell as PlanCell, FaultMeans, Plan, TargetPlan};
 use pushmark_transport::{process, registry};
 use serde_json::to_string_pretty;
 
@@ -31,6 +32,9 @@ use profile::Profile;
 pub(crate) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     if let Some(file) = &args.replay {
         return replay::run(file, args, terminal);
+    }
+    if let Some(log) = &args.self_test_summary {
+        return self_test::summary(log, args);
     }
     if args.change.quick {
         return Err(Failure::usage(
@@ -56,8 +60,18 @@ pub(crate) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
             Ok(Scenario::new(plan, path))
         })
         .collect::<Result<Vec<_>, Failure>>()?;
-    let setup = Setup::new(args, scenarios, &|_| (baseline.clone(), candidate.clone()))?;
+    let mut setup = Setup::new(args, scenarios, &|_| (baseline.clone(), candidate.clone()))?;
+    let before = match &args.history {
+        Some(path) => {
+            history::one_look(&mut setup);
+            Some(history::Before::read(path, &baseline, &setup, args)?)
+        }
+        None => None,
+    };
     terminal.remark(&setup.announcement());
+    if let Some(before) = &before {
+        terminal.remark(&before.announcement());
+    }
     if let Some(dir) = &args.out {
         ready_dir(dir)?;
     }
@@ -68,6 +82,9 @@ pub(crate) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
         let interrupt = signals::count()?;
         setup.gate(args, interrupt, terminal).await
     })?;
+    if let Some(before) = before {
+        return before.judge(gate, args, terminal);
+    }
     let name = setup.scenarios.first().map_or("gate", |s| s.plan.name.as_str());
     let dir = match &args.out {
         Some(dir) => {
@@ -152,6 +169,12 @@ impl Setup {
             if !s.plan.expect.is_empty() {
                 notes.push(format!("{}: thresholds of [expect] are for `run`", s.plan.name));
             }
+            if s.plan.cells.iter().any(has_phases) {
+                notes.push(format!(
+                    "{}: its arms cannot take turns, so one runs after the other in each block, with the scenario's own lengths",
+                    s.plan.name
+                ));
+            }
             let before = s.plan.cells.len();
             s.plan
                 .cells
@@ -171,14 +194,18 @@ impl Setup {
                 "two scenarios have the same name; their figures could not be told apart",
             ));
         }
-        let ramps = scenarios.iter().flat_map(|s| &s.plan.cells);
-        let ramps: Duration = ramps
-            .map(|c| 2 * c.load.arrival.duration(c.load.connections))
+        let all = || scenarios.iter().flat_map(|s| &s.plan.cells);
+        // Arms get ready one after the other; where they cannot take turns, one whole trial follows the other.
+        let ramps = |c: &PlanCell| 2 * c.load.arrival.duration(c.load.connections);
+        let whole = |c: &PlanCell| 2 * (c.load.least_duration() + c.load.drain + PHASE_OVERHEAD);
+        let besides: Duration = all()
+            .map(|c| if has_phases(c) { whole(c) } else { ramps(c) })
             .sum();
-        let profile = Profile::of(args, count, ramps).map_err(Failure::usage)?;
+        let in_turns = all().filter(|c| !has_phases(c)).count();
+        let profile = Profile::of(args, in_turns, besides).map_err(Failure::usage)?;
         let mut cells = Vec::new();
         for s in &mut scenarios {
-            for cell in &mut s.plan.cells {
+            for cell in s.plan.cells.iter_mut().filter(|c| !has_phases(c)) {
                 (cell.load.warmup, cell.load.measure) = (profile.warmup, profile.measure);
             }
             let obstacles = preflight::obstacles(&s.plan, limits);
@@ -191,8 +218,10 @@ impl Setup {
             }
             for index in 0..s.plan.cells.len() {
                 let (baseline, candidate) = arms(cells.len());
+                let name = format!("{}/{}", s.plan.name, s.plan.cells[index].id);
+                refuse_what_cannot_be_broken(&s.plan.cells[index], &name, [&baseline, &candidate])?;
                 cells.push(Cell {
-                    name: format!("{}/{}", s.plan.name, s.plan.cells[index].id),
+                    name,
                     plan: s.plan.clone(),
                     index,
                     baseline,
@@ -208,6 +237,17 @@ impl Setup {
             limits,
             notes,
         })
+    }
+
+    /// The scenarios, as files keep them.
+    fn gate_scenarios(&self) -> Vec<GateScenario> {
+        let kept = |s: &Scenario| GateScenario {
+            name: s.plan.name.clone(),
+            path: s.path.clone(),
+            question: s.plan.question.clone(),
+            source: s.plan.source.clone(),
+        };
+        self.scenarios.iter().map(kept).collect()
     }
 
     fn announcement(&self) -> String {
@@ -258,16 +298,7 @@ impl Setup {
             },
             baseline: text(&args.baseline),
             candidate: text(&args.candidate),
-            scenarios: self
-                .scenarios
-                .iter()
-                .map(|s| GateScenario {
-                    name: s.plan.name.clone(),
-                    path: s.path.clone(),
-                    question: s.plan.question.clone(),
-                    source: s.plan.source.clone(),
-                })
-                .collect(),
+            scenarios: self.gate_scenarios(),
             plan: self.profile.plan.clone(),
             limits: sensors,
             courses,
@@ -281,21 +312,29 @@ impl Setup {
     }
 }
 
-/// What the paired mode cannot do yet, it does not do by halves.
+/// Two processes that start and end, in a phase of a block.
+const PHASE_OVERHEAD: Duration = Duration::from_millis(500);
+
+/// What cannot be broken in a server that we did not start.
+fn refuse_what_cannot_be_broken(cell: &PlanCell, name: &str, arms: [&Arm; 2]) -> Result<(), Failure> {
+    let running = arms.iter().any(|arm| matches!(arm, Arm::Running(_)));
+    let beyond = cell.faults.iter().find(|f| f.kind.means() != FaultMeans::Proxy);
+    match beyond.filter(|_| running) {
+        Some(fault) => Err(Failure::usage(format!(
+            "{name} has the fault {}, which is made to a server that the gate starts itself: give commands for both arms, not \
+             addresses",
+            fault.kind.as_str()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What the paired mode cannot do, it does not do by halves.
 fn refuse_what_cannot_be_gated(plan: &Plan) -> Result<(), Failure> {
     let name = &plan.name;
     if plan.cells.iter().any(|c| c.target != TargetPlan::Embedded) {
         return Err(Failure::usage(format!(
             "{name} names a target of its own; the targets of a gate are --baseline and --candidate"
-        )));
-    }
-    if plan
-        .cells
-        .iter()
-        .any(|c| !c.faults.is_empty() || c.slow_readers.is_some())
-    {
-        return Err(Failure::usage(format!(
-            "{name} breaks something on purpose, which the gate cannot compare yet: noticing and coming back are not among its metrics"
         )));
     }
     Ok(())

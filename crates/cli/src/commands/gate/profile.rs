@@ -27,12 +27,14 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// The profile of these arguments for so many cells, whose ramps take so long together in a block.
+    /// The profile of these arguments for so many cells that are loaded in turns. `besides` is what a block takes besides their
+    /// windows: ramps, and cells that cannot take turns.
     ///
     /// # Errors
     /// In words, when the looks cannot work.
-    pub(super) fn of(args: &GateArgs, cells: usize, ramps: Duration) -> Result<Self, String> {
-        let cells = cells.max(1) as u32;
+    pub(super) fn of(args: &GateArgs, cells: usize, besides: Duration) -> Result<Self, String> {
+        let in_turns = cells as u32;
+        let cells = in_turns.max(1);
         let seconds = Duration::from_secs_f64;
         let wanted = match args.self_test {
             Some(_) if args.profile.is_none() => GateProfile::SelfTest,
@@ -44,7 +46,7 @@ impl Profile {
                 let warmup = seconds(1.0);
                 // As long as its time allows.
                 let block = QUICK / 14;
-                let free = block.saturating_sub(ramps) / cells;
+                let free = block.saturating_sub(besides) / cells;
                 let free = free.saturating_sub(OVERHEAD + warmup);
                 ("quick", looks, warmup, free.clamp(seconds(2.0), seconds(12.0)))
             }
@@ -72,7 +74,7 @@ impl Profile {
             plan,
             warmup,
             measure,
-            block: ramps + cells * (warmup + measure + OVERHEAD),
+            block: besides + in_turns * (warmup + measure + OVERHEAD),
         })
     }
 }

@@ -3,12 +3,13 @@
 //! Half of them compare our own server with itself: a regression is a false alarm. The other half give the candidate a
 //! known amount of extra work for each message: no regression in processor time is a miss.
 
+use std::path::Path;
+
 use pushmark_loadgen::Interrupt;
 use pushmark_loadgen::block::{Arm, ServerProgram};
 use pushmark_measure::clock;
-use pushmark_measure::gate::{Role, Share, Standing};
-use pushmark_results::gate::{Gate, GateVerdict, SelfTestLog};
 use pushmark_results::host;
+use pushmark_results::self_test::{SelfTestLine, SelfTestLog, read_self_test};
 use pushmark_scenario::ScenarioText;
 use serde_json::json;
 
@@ -23,24 +24,6 @@ use crate::terminal::Terminal;
 
 /// What is loaded when no scenario is given.
 const SCENARIO: &str = include_str!("self_test.toml");
-/// The metric that extra work must show in.
-const CPU: &str = "server_cpu_us_per_delivery";
-
-/// How many gates of a kind said what.
-#[derive(Default)]
-struct Tally {
-    gates: u64,
-    /// Said regression in anything.
-    alarms: u64,
-    /// Said regression in processor time.
-    in_cpu: u64,
-    /// Said regression in a latency that decides.
-    in_latency: u64,
-    passes: u64,
-    inconclusive: u64,
-    invalid: u64,
-}
-
 pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     let gates = args.self_test.unwrap_or(0);
     let slower_gates = args.self_test_slower.unwrap_or(gates);
@@ -89,13 +72,13 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let tallies = tokio::task::LocalSet::new().block_on(&runtime, async {
+    let lines = tokio::task::LocalSet::new().block_on(&runtime, async {
         let interrupt = signals::count()?;
         let works = work(&first, args.inject_work_percent, interrupt.clone()).await?;
-        let mut tallies = [Tally::default(), Tally::default()];
+        let mut lines: Vec<SelfTestLine> = Vec::new();
         // In turns, so that both kinds see the same machine.
         for number in 0..gates.max(slower_gates) {
-            for (kind, tally) in tallies.iter_mut().enumerate() {
+            for kind in 0..2 {
                 if !falls_due(number, [gates, slower_gates][kind], gates.max(slower_gates)) {
                     continue;
                 }
@@ -107,18 +90,19 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
                     .map(|seed| seed.wrapping_add(2 * u64::from(number) + kind as u64));
                 let setup = Setup::new(&args, scenarios()?, &arms)?;
                 let gate = setup.gate(&args, interrupt.clone(), terminal).await?;
-                tally.add(&gate);
-                let line = line(&gate, kind == 1, args.inject_work_percent, &works);
-                terminal.remark(&format!("{line}"));
+                let injected = (kind == 1).then_some((args.inject_work_percent, &works[..]));
+                let load = host::gather().load_average.0;
+                let line = SelfTestLine::of(&gate, injected, clock::unix_seconds(), load);
+                terminal.remark(&serde_json::to_string(&line)?);
                 if let Some(log) = &mut log {
                     log.add(&line)?;
                 }
+                lines.push(line);
             }
         }
-        Ok::<_, Failure>(tallies)
+        Ok::<_, Failure>(lines)
     })?;
-    let [alike, slower] = &tallies;
-    let text = words(alike, slower, args.inject_work_percent);
+    let text = pushmark_report::gate::self_test(&lines);
     Terminal::result(&text);
     if let Some(log) = &mut log {
         log.add(&json!({ "summary": text.lines().collect::<Vec<_>>() }))?;
@@ -132,93 +116,15 @@ fn falls_due(number: u32, share: u32, of: u32) -> bool {
     upto(number.saturating_add(1)) > upto(number)
 }
 
-impl Tally {
-    fn add(&mut self, gate: &Gate) {
-        self.gates += 1;
-        let worse = worse(gate);
-        self.alarms += u64::from(matches!(
-            gate.verdict,
-            GateVerdict::Regression | GateVerdict::Failure
-        ));
-        self.in_cpu += u64::from(worse.iter().any(|(_, name)| name == CPU));
-        self.in_latency += u64::from(worse.iter().any(|(_, name)| name.starts_with("latency")));
-        self.passes += u64::from(matches!(
-            gate.verdict,
-            GateVerdict::Pass | GateVerdict::Improvement
-        ));
-        self.inconclusive += u64::from(gate.verdict == GateVerdict::Inconclusive);
-        self.invalid += u64::from(gate.verdict == GateVerdict::Invalid);
-    }
-
-    fn share(&self, hits: u64) -> String {
-        let share = Share { hits, of: self.gates };
-        let (low, high) = share.bounds(0.025);
-        format!(
-            "{hits} of {} = {:.1} % (95 %: {:.1} to {:.1} %)",
-            self.gates,
-            100.0 * share.value(),
-            100.0 * low,
-            100.0 * high
-        )
-    }
-}
-
-/// Metrics that decide and are worse: (scenario, metric).
-fn worse(gate: &Gate) -> Vec<(String, String)> {
-    let readings = gate.found.iter().flat_map(|f| &f.judgement.readings);
-    readings
-        .filter(|r| r.standing == Standing::Regression && r.role != Role::Advisory)
-        .map(|r| (r.scenario.clone(), r.name.clone()))
-        .collect()
-}
-
-/// A gate in the log.
-fn line(gate: &Gate, slower: bool, percent: f64, works: &[f64]) -> serde_json::Value {
-    let readings = gate.found.iter().flat_map(|f| &f.judgement.readings);
-    let readings: Vec<_> = readings
-        .map(|r| {
-            json!({
-                "scenario": r.scenario, "metric": r.name, "standing": r.standing, "blocks": r.blocks, "p": r.p,
-                "change": r.estimate.map(|e| r.kind.shown(e.centre)),
-                "upper": r.estimate.and_then(|e| e.upper).map(|d| r.kind.shown(d)),
-                "detectable": r.detectable.map(|d| r.kind.shown(d)),
-            })
-        })
-        .collect();
-    json!({
-        "kind": if slower { "slower" } else { "alike" },
-        "injected_percent": slower.then_some(percent),
-        "injected_us": slower.then_some(works),
-        "ended_unix_s": clock::unix_seconds(),
-        "took_s": gate.took_s,
-        "load_average": host::gather().load_average.0,
-        "seed": gate.seed,
-        "verdict": gate.verdict,
-        "machine": gate.found.as_ref().map(|f| f.machine),
-        "failures": gate.failures,
-        "readings": readings,
-    })
-}
-
-fn words(alike: &Tally, slower: &Tally, percent: f64) -> String {
-    let line = |what: &str, share: String| format!("  {what:<34} {share}\n");
-    let rest = |t: &Tally| {
-        format!(
-            "  {:<34} {} pass, {} inconclusive, {} invalid\n",
-            "the others", t.passes, t.inconclusive, t.invalid
-        )
+/// Prints again what a self-test came to, from its log.
+pub(super) fn summary(log: &Path, args: &GateArgs) -> Outcome {
+    let lines = read_self_test(log)?;
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&lines)? + "\n",
+        false => pushmark_report::gate::self_test(&lines),
     };
-    format!(
-        "nothing differs ({} gates)\n{}{}\n{percent} % more processor time a message ({} gates)\n{}{}{}{}",
-        alike.gates,
-        line("false alarms", alike.share(alike.alarms)),
-        rest(alike),
-        slower.gates,
-        line("found, in CPU per delivery", slower.share(slower.in_cpu)),
-        line("found, in anything", slower.share(slower.alarms)),
-        line("found, in a latency", slower.share(slower.in_latency)),
-        rest(slower),
-    )
+    Terminal::result(&text);
+    Ok(End::Fine)
 }
 
 /// How much extra work a message is so many percent of what one costs now, in microseconds, for each cell: measured in one

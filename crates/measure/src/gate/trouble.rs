@@ -1,0 +1,205 @@
+//! Scenarios that break something on purpose: what is compared is how soon it was noticed, and who came back.
+//!
+//! Two servers cannot be broken in turns of a tenth of a second, so each has a whole trial of its own within the block,
+//! one after the other, in the order of the coin. What a fault takes with it is no broken promise.
+
+use std::collections::BTreeMap;
+
+use super::difference::{Metric, Role};
+use super::evidence::Side;
+use crate::fault::Detection;
+use crate::histogram::Histogram;
+
+/// How soon clients noticed.
+pub(super) const DETECTION: &str = "detection_time_p50";
+const SERVER_DETECTION: &str = "server_detection_time_p50";
+const UNDETECTED: &str = "undetected";
+/// How soon sessions were usable again once there was a server.
+pub(super) const RECONNECT: &str = "time_to_reconnect_p50";
+const RECONNECT_P99: &str = "time_to_reconnect_p99";
+const NOT_RECOVERED: &str = "not_recovered";
+/// Shorter times count as this one, in nanoseconds: who is back before the server was gone for good is back in no time.
+const SHORTEST: f64 = 1e6;
+/// A 99th percentile of fewer says nothing.
+const LEAST_FOR_P99: u64 = 1_000;
+
+/// Metrics of a scenario with faults: what it was written for is to be proven, the rest is tested.
+pub(super) fn metrics(scenario: &str) -> Vec<Metric> {
+    let required = |metric: Metric| Metric {
+        role: Role::Required,
+        ..metric
+    };
+    let tested = |metric: Metric| Metric {
+        role: Role::Tested,
+        ..metric
+    };
+    vec![
+        required(Metric::time(scenario, DETECTION)),
+        Metric::time(scenario, SERVER_DETECTION),
+        required(Metric::fraction(scenario, UNDETECTED)),
+        required(Metric::time(scenario, RECONNECT)),
+        Metric::time(scenario, RECONNECT_P99),
+        required(Metric::fraction(scenario, NOT_RECOVERED)),
+        tested(Metric::fraction(scenario, "loss")),
+    ]
+}
+
+/// Whether these figures are those of a scenario with faults.
+pub(super) fn are_of_faults(values: &BTreeMap<String, f64>) -> bool {
+    [UNDETECTED, NOT_RECOVERED]
+        .iter()
+        .any(|name| values.contains_key(*name))
+}
+
+/// A metric's name as people read it; `None` when it is none of these.
+pub(super) fn words(name: &str) -> Option<&'static str> {
+    Some(match name {
+        DETECTION => "detection time p50",
+        SERVER_DETECTION => "server's detection time p50",
+        UNDETECTED => "deaths not noticed",
+        RECONNECT => "time to reconnect p50",
+        RECONNECT_P99 => "time to reconnect p99",
+        NOT_RECOVERED => "sessions not recovered",
+        _ => return None,
+    })
+}
+
+fn at_least_the_shortest(ns: u64) -> f64 {
+    (ns as f64).max(SHORTEST)
+}
+
+/// One side's figures; `None` where nothing was to break.
+pub(super) fn figures(side: &Side) -> Option<BTreeMap<String, f64>> {
+    let s = &side.summary;
+    if s.faults.is_empty() && s.recovery.is_none() {
+        return None;
+    }
+    let mut values = BTreeMap::new();
+    let mut put = |name: &str, value: Option<f64>| {
+        if let Some(value) = value.filter(|v| v.is_finite()) {
+            values.insert(name.to_owned(), value);
+        }
+    };
+    let share = |part: u64, of: u64| (of > 0).then(|| part.min(of) as f64 / of as f64);
+    let of = |which: fn(&crate::fault::FaultOutcome) -> Option<&Detection>| -> Vec<&Detection> {
+        s.faults.iter().filter_map(which).collect()
+    };
+    let middle = |all: &[&Detection]| {
+        let mut time = Histogram::default();
+        all.iter().for_each(|d| time.merge(&d.time));
+        time.quantile(0.5).map(at_least_the_shortest)
+    };
+    let (client, server) = (of(|f| f.client.as_ref()), of(|f| f.server.as_ref()));
+    put(DETECTION, middle(&client));
+    put(SERVER_DETECTION, middle(&server));
+    let affected = client.iter().map(|d| d.affected).sum();
+    put(
+        UNDETECTED,
+        share(client.iter().map(|d| d.undetected).sum(), affected),
+    );
+    if let Some(r) = &s.recovery {
+        let time = &r.time_to_reconnect;
+        put(RECONNECT, time.quantile(0.5).map(at_least_the_shortest));
+        let p99 = time.quantile(0.99).filter(|_| time.count() >= LEAST_FOR_P99);
+        put(RECONNECT_P99, p99.map(at_least_the_shortest));
+        put(
+            NOT_RECOVERED,
+            share(r.cut_off.saturating_sub(r.recovered), r.cut_off),
+        );
+    }
+    if s.expects_messages {
+        put("loss", share(s.books.lost, s.books.expected));
+    }
+    // A fault that nobody could notice still breaks something.
+    if !are_of_faults(&values) {
+        values.insert(NOT_RECOVERED.to_owned(), 0.0);
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evidence::{Block, Course, walk};
+    use super::super::{Outcome, Plan, SensorLimits, Standing};
+    use super::*;
+    use crate::fault::{FaultOutcome, Recovery};
+
+    /// A trial in which 100 sessions were cut off, noticed after `noticed_ms`, and `back` of them came back after `back_ms`.
+    fn side(noticed_ms: u64, back_ms: u64, back: u64) -> Side {
+        let mut side = Side {
+            alone: true,
+            ..Side::default()
+        };
+        let s = &mut side.summary;
+        let mut client = Detection {
+            affected: 100,
+            ..Detection::default()
+        };
+        let mut recovery = Recovery {
+            cut_off: 100,
+            recovered: back,
+            ..Recovery::default()
+        };
+        for i in 0..100 {
+            client.time.record(noticed_ms * 1_000_000 + i);
+            recovery.time_to_reconnect.record(back_ms * 1_000_000 + i);
+        }
+        s.expects_messages = true;
+        (s.books.expected, s.books.lost) = (1_000, 100);
+        (s.books.scheduled, s.books.sent) = (10, 5);
+        s.sessions_ended_early = 100;
+        s.faults = vec![FaultOutcome {
+            client: Some(client),
+            ..FaultOutcome::default()
+        }];
+        s.recovery = Some(recovery);
+        side
+    }
+
+    fn found(candidate: impl Fn(u64) -> Side) -> super::super::Found {
+        let mut course = Course {
+            scenario: "herd".into(),
+            ..Course::default()
+        };
+        for k in 0..10 {
+            let noise = k * 7 % 5;
+            course.blocks.push(Block::of(
+                k % 2 == 0,
+                &side(500 + noise, 800 + noise, 100),
+                &candidate(k),
+            ));
+        }
+        course.choose_metrics();
+        assert_eq!(course.broken(), [""; 0]);
+        walk(
+            &[course],
+            &Plan::spending(&[10], 0.01).unwrap(),
+            &SensorLimits::default(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn alike_arms_pass_though_sessions_are_cut_off_and_messages_lost() {
+        let found = found(|k| side(500 + k * 3 % 5, 800 + k * 3 % 5, 100));
+        assert_eq!(found.judgement.outcome, Outcome::Pass, "{found:#?}");
+        let names: Vec<_> = found.judgement.readings.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, [DETECTION, UNDETECTED, RECONNECT, NOT_RECOVERED, "loss"]);
+    }
+
+    #[test]
+    fn coming_back_later_or_not_at_all_is_a_regression_by_name() {
+        for (name, candidate) in [
+            (DETECTION, [600, 800, 100]),
+            (RECONNECT, [500, 1_000, 100]),
+            (NOT_RECOVERED, [500, 800, 98]),
+        ] {
+            let [noticed, back, recovered] = candidate;
+            let found = found(|k| side(noticed + k * 3 % 5, back + k * 3 % 5, recovered));
+            assert_eq!(found.judgement.outcome, Outcome::Regression, "{name}");
+            for r in &found.judgement.readings {
+                assert_eq!(r.standing == Standing::Regression, r.name == name, "{r:?}");
+            }
+        }
+    }
+}
