@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 mod carriage;
 mod trouble;
 
-pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TlsVersion};
+pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TlsVersion, Windows};
 pub use trouble::{
     Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, Reconnect, ReconnectPolicy, SlowReaders,
     TcpOptions,
@@ -317,6 +317,8 @@ pub enum Comparison {
 pub struct Catalogue {
     /// Every transport, in the registry's order.
     pub transports: Vec<CatalogueEntry>,
+    /// Carriers of which one connection can carry several sessions.
+    pub sharing_carriers: Vec<String>,
     /// A payload that carries a stamp is at least this large.
     pub smallest_payload_bytes: u32,
     /// The largest payload that every transport carries.
@@ -332,6 +334,13 @@ pub struct CatalogueEntry {
     pub carriers: Vec<String>,
     /// It runs inside the load generator's process: there is no connection to count or to time.
     pub in_process: bool,
+}
+
+impl Catalogue {
+    /// Whether one connection of `carrier` can carry several sessions.
+    pub fn shares(&self, carrier: &str) -> bool {
+        self.sharing_carriers.iter().any(|name| name == carrier)
+    }
 }
 
 impl Plan {
