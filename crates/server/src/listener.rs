@@ -424,11 +424,12 @@ where
     let service = service_fn(|mut request| {
         // Each stream can be ended by itself.
         let (hub, stream) = (hub.clone(), connection.stream());
-        async move {
+        // In a box, gone when the request is answered: the stream that may follow for hours needs none of it.
+        Box::pin(async move {
             arrival::serving(&stream);
             request.extensions_mut().insert(stream);
             Ok::<_, Infallible>(routes::route(request, &hub).await)
-        }
+        })
     });
     let served = pin!(arrival::http2(hub.config.windows).serve_connection(io, service));
     to_its_end(served, |served| served.graceful_shutdown(), &hub, &connection).await;

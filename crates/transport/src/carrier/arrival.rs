@@ -119,8 +119,9 @@ pub fn serving(stream: &Connection) {
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
     fn execute(&self, task: F) {
+        // Before it is captured: the task's own room would hold it a second time.
+        let mut task = Box::pin(task);
         tokio::task::spawn_local(async move {
-            let mut task = Box::pin(task);
             let mut killed: Option<Pin<Box<dyn Future<Output = CloseReason>>>> = None;
             poll_fn(|cx| {
                 SERVED.set(None);

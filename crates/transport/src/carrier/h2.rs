@@ -262,13 +262,13 @@ impl Shared {
         let book = &self.book;
         loop {
             let changed = book.changed.notified();
-            if book.settled.get() && !book.is_foreign() {
-                return Ok(());
-            }
             if book.over.get() {
                 let failure = book.failure.borrow().clone();
                 let ended = || TransportError::new(Step::Open, ErrorClass::EndedEarly, "no answer");
                 return Err(failure.unwrap_or_else(ended));
+            }
+            if book.settled.get() && !book.is_foreign() {
+                return Ok(());
             }
             changed.await;
         }
@@ -460,6 +460,12 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
 impl Lease {
     pub(super) fn is_usable(&self) -> bool {
         self.0.shared.is_usable()
+    }
+
+    /// What the connection has ended with, where that was an error.
+    pub(super) fn failure(&self, step: Step) -> Option<TransportError> {
+        let failure = self.0.shared.book.failure.borrow().clone()?;
+        Some(TransportError { step, ..failure })
     }
 
     pub(super) fn last_read(&self) -> Received {

@@ -147,6 +147,7 @@ async fn say(to: &OwnedWriteHalf, bytes: &[u8]) -> std::io::Result<()> {
 /// Over HTTP/2, all sessions on one connection.
 fn shared(address: SocketAddr) -> Target {
     let mut target = target(address);
+    target.sends = false;
     target.carriage = Carriage {
         carrier: Carrier::H2c,
         streams_per_connection: Streams::All,
