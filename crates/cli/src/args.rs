@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use pushmark_transport::carrier::Windows;
 use pushmark_transport::registry;
 
 use crate::terminal::Color;
@@ -331,6 +332,8 @@ pub(crate) struct ServeArgs {
     pub(crate) compress: CompressArgs,
     #[command(flatten)]
     pub(crate) tls: TlsArgs,
+    #[command(flatten)]
+    pub(crate) windows: WindowArgs,
     /// End when stdin ends: for whoever starts this server as a child
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
@@ -351,6 +354,18 @@ pub(crate) struct TlsArgs {
     /// Its key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+}
+
+/// How much of what clients send may lie unread.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "HTTP/2")]
+pub(crate) struct WindowArgs {
+    /// Of one stream, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Windows::default().stream_bytes, value_parser = clap::value_parser!(u32).range(1024..=0x7FFF_FFFF))]
+    pub(crate) stream_window: u32,
+    /// Of all streams of a connection together, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Windows::default().connection_bytes, value_parser = clap::value_parser!(u32).range(65_535..=0x7FFF_FFFF))]
+    pub(crate) connection_window: u32,
 }
 
 /// How dead clients are found.

@@ -5,10 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use crate::course::Course;
+use crate::groups::Groups;
 use crate::recovery::Cut;
 use pushmark_measure::{
-    Books, Compressed, ConnectionEvent, Histogram, Interval, Nanos, Negotiation, Phase, Rate, Schedule,
-    Slots, Wire,
+    Books, Compressed, ConnectionEvent, Histogram, Interval, Nanos, Negotiation, Party, Phase, Rate,
+    Schedule, Slots, Wire,
 };
 use pushmark_scenario::plan::{self, Deadlines, Heartbeat, Reconnect, SlowReaders, TcpOptions, Workload};
 use pushmark_transport::Kind;
@@ -95,6 +96,13 @@ impl TroublePlan {
     /// Whether the course of the trial and its cuts are kept.
     pub fn is_watched(&self) -> bool {
         self.first_fault.is_some() || self.reconnect.policy != plan::ReconnectPolicy::None
+    }
+}
+
+impl Assignment {
+    /// Which of its sessions share a connection.
+    pub fn groups(&self) -> Groups {
+        Groups::of(&self.carrier, self.carriage.setup, &self.workload)
     }
 }
 
@@ -223,6 +231,12 @@ pub struct Totals {
     pub negotiation: Negotiation,
     /// Sessions that were slow on purpose, which are in none of the other counts: how many, expected, delivered.
     pub slow: (u64, u64, u64),
+    /// What sessions that ended before the drain ended with.
+    pub ended_by: BTreeMap<String, u64>,
+    /// TCP connections made for sessions.
+    pub tcp_connections: u64,
+    /// Sessions that kept up beside slow ones: those that share a connection with one, and the rest.
+    pub beside_slow: Option<[Party; 2]>,
 }
 
 impl Totals {
@@ -261,6 +275,16 @@ impl Totals {
         self.slow.0 += other.slow.0;
         self.slow.1 += other.slow.1;
         self.slow.2 += other.slow.2;
+        for (cause, count) in &other.ended_by {
+            *self.ended_by.entry(cause.clone()).or_default() += count;
+        }
+        self.tcp_connections += other.tcp_connections;
+        if let Some(parties) = &other.beside_slow {
+            let ours = self.beside_slow.get_or_insert_with(Default::default);
+            ours.iter_mut()
+                .zip(parties)
+                .for_each(|(ours, theirs)| ours.merge(theirs));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod course;
 mod duo;
 pub mod embedded;
 pub mod faults;
+pub mod groups;
 pub mod machine;
 pub mod merge;
 mod outcome;

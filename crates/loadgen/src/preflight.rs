@@ -77,8 +77,8 @@ fn uses(cell: &Cell, means: FaultMeans) -> bool {
     cell.faults.iter().any(|fault| fault.kind.means() == means)
 }
 
-/// How many sessions share a connection for certain. With several workers there may be a few connections more, one for each that is
-/// not full; the spare descriptors are for them.
+/// How many sessions share a connection for certain. Where faults part them there may be a few connections more, one for each way
+/// that is not full; the spare descriptors are for them.
 fn sessions_per_connection(cell: &Cell) -> u64 {
     let carrier: Option<Carrier> = cell.variant.carrier.parse().ok();
     match cell.carriage.streams_per_connection {

@@ -145,6 +145,7 @@ async fn come_back<C: Connector>(
     let reconnect = context.assignment.trouble.reconnect;
     if reconnect.policy == ReconnectPolicy::None {
         state.ended_at.set(Some(clock::now()));
+        *state.ended_by.borrow_mut() = Some(reason_of(&ended).into());
         return None;
     }
     let cuts = state.cut_count();

@@ -225,6 +225,9 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         wire: Some(totals.wire).filter(|wire| wire.sessions > 0 && totals.slow.0 == 0),
         compressed: totals.compressed,
         sessions_ended_early: totals.ended_early,
+        ended_by: totals.ended_by.clone(),
+        tcp_connections: (facts.lost_workers == 0 && !facts.needs_no_server)
+            .then_some(totals.tcp_connections),
         sessions_late: totals.established_late,
         negative_samples: totals.negative_samples,
         out_of_range: facts
@@ -382,6 +385,8 @@ fn slow_reading(totals: &Totals, facts: &Facts) -> Option<SlowReading> {
         server_rss_growth_bytes: before
             .zip(end)
             .and_then(|(b, e)| growth(b.rss_bytes, e.rss_bytes)),
+        neighbours: totals.beside_slow.as_ref().map(|[near, _]| near.clone()),
+        rest: totals.beside_slow.as_ref().map(|[_, rest]| rest.clone()),
         kernel_tcp_growth_bytes: facts
             .kernel_tcp_start
             .zip(facts.kernel_tcp_end)

@@ -20,7 +20,7 @@ use crate::controls::Controls;
 use crate::duo::Duo;
 use crate::embedded::{Embedded, EmbeddedError, Launch, ServerProgram};
 use crate::faults::FaultError;
-use crate::faults::server::{compression_flags, serve_flags};
+use crate::faults::server::{compression_flags, serve_flags, window_flags};
 use crate::preflight::{self, Limits};
 use crate::run::{Interrupt, Observer, ObserverError, TrialId};
 use crate::summary;
@@ -129,6 +129,7 @@ pub(crate) async fn run(
             launch
                 .flags
                 .extend(compression_flags(cell.carriage.compression.as_ref()));
+            launch.flags.extend(window_flags(&cell.carriage));
             if let Some(ServerProgram { program, words }) = server {
                 (launch.program, launch.verb) = (program, words);
             }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Phase, Recorder, Schedule, clock};
+use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Party, Phase, Recorder, Schedule, clock};
 use pushmark_scenario::plan::{Pattern, StreamsPerConnection, TlsVersion, Workload};
 use pushmark_transport::carrier::certificates::certificates;
 use pushmark_transport::carrier::tls::{Client, Settings, Trust, Version};
-use pushmark_transport::carrier::{Carriage, Carrier, Streams};
+use pushmark_transport::carrier::{Carriage, Carrier, Streams, Windows, take_connected};
 use pushmark_transport::compression::{Compression, Window};
 use pushmark_transport::registry::{WithConnector, with_connector};
 use pushmark_transport::seam::{Connector, Native, Target, TcpOptions};
@@ -169,7 +169,21 @@ fn carriage(assignment: &Assignment, in_process: bool) -> Result<Carriage, Worke
             },
             level: asked.level,
         }),
+        group: None,
+        windows: plan
+            .setup
+            .windows
+            .map_or_else(Windows::default, |windows| Windows {
+                stream_bytes: windows.stream_bytes,
+                connection_bytes: windows.connection_bytes,
+            }),
     })
+}
+
+/// What those get who share a connection with a session that is slow on purpose, and the rest: where there are any such.
+fn beside_slow(assignment: &Assignment) -> Option<RefCell<[Party; 2]>> {
+    let wanted = assignment.trouble.slow_readers.is_some() && assignment.groups().share();
+    wanted.then(RefCell::default)
 }
 
 async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError> {
@@ -192,6 +206,8 @@ async fn work<C: Connector>(task: Task, connector: C) -> Result<(), WorkerError>
         load_end: Cell::new(Nanos::MAX),
         corrupt: Cell::new(0),
         own_send_delay: RefCell::default(),
+        groups: assignment.groups(),
+        beside_slow: beside_slow(&assignment),
         control: control.clone(),
         target: Target {
             address: assignment.address,
@@ -334,7 +350,9 @@ impl Worker {
     /// Starts every session of this thread and waits until each attempt has an outcome.
     async fn open_all<C: Connector>(&mut self, connector: &C) -> Result<(), WorkerError> {
         let a = &self.context.assignment;
-        for index in a.sessions.clone().filter(|i| i % a.threads.max(1) == self.thread) {
+        let groups = self.context.groups;
+        let ours = |index: &u32| groups.group(*index) % a.threads.max(1) == self.thread;
+        for index in a.sessions.clone().filter(ours) {
             let open_at = a.open_at + a.arrival.offset(index, a.total_sessions);
             let state = Rc::new(SessionState::new(index));
             self.sessions.push(state.clone());
@@ -450,6 +468,8 @@ impl Worker {
         });
         let (mut cuts, mut slow) = (Vec::new(), (0, 0, 0));
         let mut by_route = BTreeMap::new();
+        let mut ended_by: BTreeMap<String, u64> = BTreeMap::new();
+        let mut beside_slow = self.context.beside_slow.as_ref().map(RefCell::take);
         for state in &self.sessions {
             if state.established.get() {
                 let trouble = &self.context.assignment.trouble;
@@ -467,6 +487,9 @@ impl Worker {
                 cuts.extend(state.take_cuts(&range));
             }
             ended_early += u64::from(state.ended_at.get().is_some());
+            if let Some(cause) = state.ended_by.borrow().as_deref() {
+                *ended_by.entry(cause.to_owned()).or_default() += 1;
+            }
             let tracker = state.tracker.borrow();
             books.overflowed_trackers += u64::from(tracker.overflowed());
             if let Some((published, range)) = &shared {
@@ -487,6 +510,13 @@ impl Worker {
                 books.expected += expected;
                 books.delivered_once += seen;
                 books.lost += expected - seen;
+                if let Some(parties) = &mut beside_slow {
+                    let party = &mut parties[self.context.party(state.index)];
+                    party.sessions += 1;
+                    party.ended_early += u64::from(state.ended_at.get().is_some());
+                    party.expected += expected;
+                    party.delivered += seen;
+                }
             } else if let Some(range) = self.measured_range(state, begin, stop) {
                 let sent = state.sent_measured.get();
                 let seen = tracker.seen_in(range.clone());
@@ -527,6 +557,9 @@ impl Worker {
             established_by_route: by_route,
             negotiation: self.context.negotiation.take(),
             slow,
+            ended_by,
+            tcp_connections: take_connected(),
+            beside_slow,
             ..Totals::default()
         }
     }

@@ -118,4 +118,35 @@ pub struct SlowReading {
     pub server_rss_growth_bytes: Option<i64>,
     /// Growth of the memory that the kernel keeps for all TCP sockets of the host over the measured window, in bytes.
     pub kernel_tcp_growth_bytes: Option<i64>,
+    /// The sessions that kept up and share a connection with a slow one; `None` where nothing is shared.
+    pub neighbours: Option<Party>,
+    /// The sessions that kept up and share none with a slow one, where others do.
+    pub rest: Option<Party>,
+}
+
+/// What some of the sessions got in the measured window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Party {
+    /// How many they are.
+    pub sessions: u64,
+    /// Of those, ended before the drain.
+    pub ended_early: u64,
+    /// Messages that were meant for them while they were there.
+    pub expected: u64,
+    /// Of those, delivered.
+    pub delivered: u64,
+    /// Their latency, in nanoseconds.
+    pub latency: Histogram,
+}
+
+impl Party {
+    /// Adds what others of the same kind got.
+    pub fn merge(&mut self, other: &Party) {
+        self.sessions += other.sessions;
+        self.ended_early += other.ended_early;
+        self.expected += other.expected;
+        self.delivered += other.delivered;
+        self.latency.merge(&other.latency);
+    }
 }

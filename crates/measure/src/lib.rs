@@ -25,7 +25,7 @@ pub use books::Books;
 pub use calibration::Calibration;
 pub use clock::Nanos;
 pub use event::{ConnectionEvent, EventKind};
-pub use fault::{Detection, FaultOutcome, Recovery, SlowReading, Timeline};
+pub use fault::{Detection, FaultOutcome, Party, Recovery, SlowReading, Timeline};
 pub use histogram::Histogram;
 pub use interval::{Counters, Histograms, Interval, Metric, Phase};
 pub use negotiation::Negotiation;

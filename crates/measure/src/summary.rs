@@ -1,5 +1,6 @@
 //! What one trial came to: the few numbers that tables, charts and verdicts are made of.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,10 @@ pub struct TrialSummary {
     pub compressed: Compressed,
     /// Sessions that ended before the drain began, though the plan did not ask for it.
     pub sessions_ended_early: u64,
+    /// What they ended with, where they are known to have: `receive: go-away`.
+    pub ended_by: BTreeMap<String, u64>,
+    /// TCP connections that the generator made for its sessions, over the whole trial; `None` where that is not known.
+    pub tcp_connections: Option<u64>,
     /// Sessions that became usable only after the load had begun.
     pub sessions_late: u64,
     /// Samples that ran backwards in time.

@@ -123,9 +123,16 @@ impl Verdict {
             v.add(grade, reason);
         }
         if s.sessions_ended_early > 0 && !breaks {
+            let causes: Vec<String> = s
+                .ended_by
+                .iter()
+                .map(|(cause, n)| format!("{cause} ({n})"))
+                .collect();
+            let colon = if causes.is_empty() { "" } else { ": " };
+            let (ended, causes) = (s.sessions_ended_early, causes.join(", "));
             v.add(
                 Grade::Suspect,
-                format!("{} sessions ended before the drain", s.sessions_ended_early),
+                format!("{ended} sessions ended before the drain{colon}{causes}"),
             );
         }
         if s.generator_sends {

@@ -256,7 +256,8 @@ fn setup(run: &Run) -> Vec<[String; 2]> {
         add("each trial", plan_words::windows(cell));
         add("target", plan_words::target(cell));
     }
-    let of_faults: [(&str, Words); 3] = [
+    let of_faults: [(&str, Words); 4] = [
+        ("HTTP/2", plan_words::sharing),
         ("what breaks", plan_words::breaks),
         ("heartbeat", plan_words::heartbeat),
         ("slow readers", plan_words::slow_readers),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pushmark_results::plan::{
-    Arrival, Axis, Cell, Encoding, Fault, Heartbeat, Messages, Pattern, Rate, SlowReaders, TargetPlan,
-    Workload,
+    Arrival, Axis, Cell, Encoding, Fault, Heartbeat, Messages, Pattern, Rate, SlowReaders,
+    StreamsPerConnection, TargetPlan, Windows, Workload,
 };
 
 use crate::comparison::point_names;
@@ -70,6 +70,24 @@ pub(crate) fn slow_readers(cell: &Cell) -> String {
         format!("{} of the sessions take {takes}", percent(s.share))
     };
     cell.slow_readers.map(words).unwrap_or_default()
+}
+
+/// How sessions share connections. Empty where they cannot.
+pub(crate) fn sharing(cell: &Cell) -> String {
+    let size = |bytes: u32| point_names(Some(Axis::PayloadBytes), f64::from(bytes)).0;
+    let words = |w: Windows| {
+        let streams = match cell.carriage.streams_per_connection {
+            StreamsPerConnection::AtMost(1) => "one session a connection".to_owned(),
+            StreamsPerConnection::AtMost(most) => format!("{} sessions a connection", whole(u64::from(most))),
+            StreamsPerConnection::All => "all sessions on one connection".to_owned(),
+        };
+        format!(
+            "{streams}, windows of {} a stream, {} a connection",
+            size(w.stream_bytes),
+            size(w.connection_bytes)
+        )
+    };
+    cell.carriage.windows.map(words).unwrap_or_default()
 }
 
 /// Where the load goes.

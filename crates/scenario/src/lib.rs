@@ -9,6 +9,7 @@
 //!         carriers: vec!["plain".to_owned()],
 //!         in_process: false,
 //!     }],
+//!     sharing_carriers: Vec::new(),
 //!     smallest_payload_bytes: 48,
 //!     largest_payload_bytes: 1 << 20,
 //! };

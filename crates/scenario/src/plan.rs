@@ -5,9 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod carriage;
+mod catalogue;
 mod trouble;
 
-pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TlsVersion};
+pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TlsVersion, Windows};
+pub use catalogue::{Catalogue, CatalogueEntry};
 pub use trouble::{
     Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, Reconnect, ReconnectPolicy, SlowReaders,
     TcpOptions,
@@ -323,29 +325,6 @@ pub enum Comparison {
     AtLeast,
     /// `>`
     Greater,
-}
-
-/// What transports exist, told to this crate by its caller: scenarios are checked against it, and no transport's name
-/// stands in this crate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Catalogue {
-    /// Every transport, in the registry's order.
-    pub transports: Vec<CatalogueEntry>,
-    /// A payload that carries a stamp is at least this large.
-    pub smallest_payload_bytes: u32,
-    /// The largest payload that every transport carries.
-    pub largest_payload_bytes: u32,
-}
-
-/// One transport of the catalogue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CatalogueEntry {
-    /// As written in scenario files.
-    pub name: String,
-    /// Carriers it can run over, its default first.
-    pub carriers: Vec<String>,
-    /// It runs inside the load generator's process: there is no connection to count or to time.
-    pub in_process: bool,
 }
 
 impl Plan {

@@ -209,10 +209,18 @@ pub(crate) struct ScheduleTable {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CarrierSection {
-    /// How many sessions share a connection, where the carrier can carry several on one (HTTP/2).
+    /// How many sessions share a connection, where the carrier can carry several on one (HTTP/2). A list compares.
     #[serde(rename = "streams-per-connection")]
-    #[schemars(with = "schema::CountOrAll", default, extend("default" = 1))]
+    #[schemars(with = "schema::OneOrList<schema::CountOrAll>", default, extend("default" = 1))]
     pub(crate) streams_per_connection: Field,
+    /// How much of one stream each side takes unread (HTTP/2). A list compares.
+    #[serde(rename = "stream-window")]
+    #[schemars(with = "schema::OneOrList<schema::WindowText>", default, extend("default" = "256 KiB"))]
+    pub(crate) stream_window: Field,
+    /// How much of all streams of a connection together (HTTP/2). A list compares.
+    #[serde(rename = "connection-window")]
+    #[schemars(with = "schema::OneOrList<schema::WindowText>", default, extend("default" = "256 MiB"))]
+    pub(crate) connection_window: Field,
     /// The one version of TLS that is offered, where the carrier has TLS. Left out: both, of which 1.3 is liked better.
     #[schemars(with = "schema::TlsWord", default)]
     pub(crate) tls: Field,

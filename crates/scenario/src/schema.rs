@@ -96,6 +96,12 @@ described! {
     }
     /// A size.
     SizeText: { "type": "string", "pattern": r"^ *[0-9]+(\.[0-9]+)? *(B|kB|MB|GB|KiB|MiB|GiB) *$" }
+    /// A flow-control window.
+    WindowText: {
+        "description": "A number and a unit: \"64 KiB\", \"1 MiB\".",
+        "type": "string",
+        "pattern": r"^ *[0-9]+(\.[0-9]+)? *(B|kB|MB|GB|KiB|MiB|GiB) *$"
+    }
     /// A rate.
     RateText: {
         "description": "A count, a slash and a time: \"10/s\", \"600/m\", \"1/500ms\".",

@@ -11,7 +11,7 @@ mod common;
 use std::time::Duration;
 
 use common::{PUSH, catalogue, plan_of, wide_catalogue};
-use pushmark_scenario::plan::Takeover;
+use pushmark_scenario::plan::{StreamsPerConnection, Takeover, Windows};
 use pushmark_scenario::{
     Arrival, Axis, Comparison, Deadlines, Encoding, ExpectMetric, Options, Pattern, Plan, Rate, ScenarioText,
     Stage, TargetPlan, WhenFull, Workload, headline, plan, schema,
@@ -413,4 +413,114 @@ fn encodings_stand_side_by_side() {
         panic!("pushes")
     };
     assert_eq!(messages.encoding, Encoding::Binary);
+}
+
+/// One carrier that shares connections, one that does not.
+const SHARED: &str = r#"question = "How long does a message take?"
+transports = ["sse"]
+carriers = ["h1", "h2c"]
+
+[carrier]
+streams-per-connection = [10, 1, "all"]
+
+[load]
+connections = 100
+
+[workload]
+kind = "push"
+rate = "10/s"
+payload = "200 B"
+"#;
+
+#[test]
+fn ways_to_share_stand_side_by_side_and_who_does_not_share_has_one() {
+    let plan = good(SHARED);
+    assert_eq!(plan.axis, Some(Axis::Condition));
+    let told: Vec<_> = plan
+        .cells
+        .iter()
+        .map(|c| {
+            (
+                c.id.as_str(),
+                c.condition.as_str(),
+                c.point,
+                c.carriage.windows.is_some(),
+            )
+        })
+        .collect();
+    // What both have comes first: there the rest is compared with it.
+    assert_eq!(
+        told,
+        [
+            ("sse-h1-1-a-connection", "1 a connection", Some(0.0), false),
+            ("sse-h2c-1-a-connection", "1 a connection", Some(0.0), true),
+            ("sse-h2c-10-a-connection", "10 a connection", Some(1.0), true),
+            ("sse-h2c-all-on-one", "all on one", Some(2.0), true),
+        ]
+    );
+    let streams: Vec<_> = plan
+        .cells
+        .iter()
+        .map(|c| c.carriage.streams_per_connection)
+        .collect();
+    let [alone, one, ten, all] = streams[..] else {
+        panic!("{streams:?}")
+    };
+    assert_eq!(
+        (alone, one),
+        (StreamsPerConnection::AtMost(1), StreamsPerConnection::AtMost(1))
+    );
+    assert_eq!(
+        (ten, all),
+        (StreamsPerConnection::AtMost(10), StreamsPerConnection::All)
+    );
+}
+
+#[test]
+fn a_single_number_of_streams_is_no_sweep_and_means_nothing_where_nothing_is_shared() {
+    let plan = good(&SHARED.replace(r#"[10, 1, "all"]"#, "100"));
+    assert_eq!((plan.axis, ids(&plan)), (None, vec!["sse-h1", "sse-h2c"]));
+    let streams: Vec<_> = plan
+        .cells
+        .iter()
+        .map(|c| c.carriage.streams_per_connection)
+        .collect();
+    assert_eq!(
+        streams,
+        [StreamsPerConnection::AtMost(1), StreamsPerConnection::AtMost(100)]
+    );
+}
+
+#[test]
+fn windows_can_be_set_and_compared() {
+    let windows = "streams-per-connection = 10\nconnection-window = [\"256 MiB\", \"512 KiB\"]\nstream-window = \"64 KiB\"";
+    let plan = good(&SHARED.replace(r#"streams-per-connection = [10, 1, "all"]"#, windows));
+    let told: Vec<_> = plan
+        .cells
+        .iter()
+        .map(|c| {
+            (
+                c.condition.as_str(),
+                c.carriage.windows.map(|w| (w.stream_bytes, w.connection_bytes)),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("1 a connection", None),
+            ("window 256 MiB", Some((64 << 10, 256 << 20))),
+            ("window 512 KiB", Some((64 << 10, 512 << 10))),
+        ]
+    );
+    let usual = good(&SHARED.replace(r#"[10, 1, "all"]"#, "1")).cells[1]
+        .carriage
+        .windows;
+    assert_eq!(
+        usual,
+        Some(Windows {
+            stream_bytes: 256 << 10,
+            connection_bytes: 256 << 20
+        })
+    );
 }

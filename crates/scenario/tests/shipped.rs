@@ -52,10 +52,14 @@ fn the_questions_are_there() {
         "feed",
         "half-open",
         "herd",
+        "http2",
         "loss",
+        "multiplex",
+        "paused-neighbour",
         "reconnect",
         "sizes",
         "slow-reader",
+        "small-frames",
         "stall",
     ] {
         assert!(

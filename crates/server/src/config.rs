@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pushmark_measure::clock;
+use pushmark_transport::carrier::Windows;
 use pushmark_transport::carrier::certificates::Acceptor;
 use pushmark_transport::compression::Compression;
 use pushmark_transport::seam::TcpOptions;
@@ -41,6 +42,8 @@ pub struct Config {
     pub compression: Option<Compression>,
     /// Secures connections that ask for it; `None`: TLS is not spoken.
     pub tls: Option<Acceptor>,
+    /// How much of what clients send may lie unread on an HTTP/2 connection.
+    pub windows: Windows,
     /// What the kernel does to find dead clients.
     pub tcp: TcpOptions,
     /// Most lines of the disconnect log; what is over is counted.
@@ -68,6 +71,7 @@ impl Default for Config {
             retry: None,
             compression: None,
             tls: None,
+            windows: Windows::default(),
             tcp: TcpOptions::default(),
             most_disconnects: 100_000,
             stop_deadline: Duration::from_secs(5),

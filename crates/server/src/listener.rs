@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -406,13 +407,39 @@ where
             Ok::<_, Infallible>(routes::route(request, &hub).await)
         }
     });
-    let served = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    builder
         .timer(HeaderTimer::default())
         .header_read_timeout(hub.config.header_deadline)
-        .max_buf_size(64 * 1024)
-        .serve_connection(io, service)
-        .with_upgrades();
-    tokio::pin!(served);
+        .max_buf_size(64 * 1024);
+    // Pinned where it is made: moved, it would have room in this future twice.
+    let served = pin!(builder.serve_connection(io, service).with_upgrades());
+    to_its_end(served, |served| served.graceful_shutdown(), &hub, &connection).await;
+}
+
+async fn serve_http2<I>(io: I, hub: Arc<Hub>, connection: Connection)
+where
+    I: Read + Write + Unpin + 'static,
+{
+    let service = service_fn(|mut request| {
+        // Each stream can be ended by itself.
+        let (hub, stream) = (hub.clone(), connection.stream());
+        // In a box, gone when the request is answered: the stream that may follow for hours needs none of it.
+        Box::pin(async move {
+            arrival::serving(&stream);
+            request.extensions_mut().insert(stream);
+            Ok::<_, Infallible>(routes::route(request, &hub).await)
+        })
+    });
+    let served = pin!(arrival::http2(hub.config.windows).serve_connection(io, service));
+    to_its_end(served, |served| served.graceful_shutdown(), &hub, &connection).await;
+}
+
+/// Serves a connection until it ends or is killed; once the last session has ended, `leave` has it take leave of its client.
+async fn to_its_end<C>(mut served: Pin<&mut C>, leave: fn(Pin<&mut C>), hub: &Hub, connection: &Connection)
+where
+    C: Future<Output = hyper::Result<()>>,
+{
     tokio::select! {
         // What a connection dies of is told by its session, which is still there to be told it; a connection without one had
         // nothing to lose.
@@ -425,35 +452,6 @@ where
         _ = connection.killed() => return,
         () = hub.sessions_have_ended() => {}
     }
-    served.as_mut().graceful_shutdown();
-    let _ = served.await;
-}
-
-async fn serve_http2<I>(io: I, hub: Arc<Hub>, connection: Connection)
-where
-    I: Read + Write + Unpin + 'static,
-{
-    let service = service_fn(|mut request| {
-        // Each stream can be ended by itself.
-        let (hub, stream) = (hub.clone(), connection.stream());
-        async move {
-            arrival::serving(&stream);
-            request.extensions_mut().insert(stream);
-            Ok::<_, Infallible>(routes::route(request, &hub).await)
-        }
-    });
-    let served = arrival::http2().serve_connection(io, service);
-    tokio::pin!(served);
-    tokio::select! {
-        ended = served.as_mut() => {
-            if let Err(e) = ended {
-                connection.note(CloseReason::of_http(&e));
-            }
-            return;
-        }
-        _ = connection.killed() => return,
-        () = hub.sessions_have_ended() => {}
-    }
-    served.as_mut().graceful_shutdown();
+    leave(served.as_mut());
     let _ = served.await;
 }

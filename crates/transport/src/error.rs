@@ -65,6 +65,8 @@ pub enum ErrorClass {
     StreamReset,
     /// An HTTP/2 connection or stream was ended for its many small frames, by either side.
     EnhanceYourCalm,
+    /// The server takes fewer streams at once on an HTTP/2 connection than are to share it.
+    StreamLimit,
     /// Anything else.
     Other,
 }
@@ -106,6 +108,7 @@ impl fmt::Display for ErrorClass {
             ErrorClass::GoAway => f.write_str("go-away"),
             ErrorClass::StreamReset => f.write_str("stream-reset"),
             ErrorClass::EnhanceYourCalm => f.write_str("enhance-your-calm"),
+            ErrorClass::StreamLimit => f.write_str("stream-limit"),
             ErrorClass::Other => f.write_str("other"),
         }
     }

@@ -18,6 +18,7 @@ use std::path::Path;
 use pushmark_loadgen::preflight::Limits;
 use pushmark_results::Host;
 use pushmark_scenario::{Catalogue, CatalogueEntry, Options, Plan, ScenarioText};
+use pushmark_transport::carrier::{Carrier, Http};
 use pushmark_transport::{registry, stamp};
 
 use crate::args::ScenarioArgs;
@@ -31,8 +32,12 @@ pub(crate) fn catalogue() -> Catalogue {
         carriers: row.carriers.iter().map(|&c| c.to_owned()).collect(),
         in_process: row.in_process,
     });
+    let sharing = Carrier::ALL
+        .iter()
+        .filter(|carrier| carrier.http() == Http::Http2);
     Catalogue {
         transports: transports.collect(),
+        sharing_carriers: sharing.map(|carrier| carrier.name().to_owned()).collect(),
         smallest_payload_bytes: stamp::STAMP_BYTES as u32,
         largest_payload_bytes: 1 << 20,
     }

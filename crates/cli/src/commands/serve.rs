@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use pushmark_server::{Config, Injection, Server};
 use pushmark_transport::Heartbeat;
+use pushmark_transport::carrier::Windows;
 use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer};
 use pushmark_transport::compression::{Compression, Window};
 use pushmark_transport::control::{CONTROL, READY};
@@ -71,6 +72,10 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
             .heartbeat_every
             .zip(args.detect.heartbeat_timeout)
             .map(|(every, timeout)| Heartbeat { every, timeout }),
+        windows: Windows {
+            stream_bytes: args.windows.stream_window,
+            connection_bytes: args.windows.connection_window,
+        },
         history: args.history as usize,
         retry: args.retry,
         tcp: TcpOptions {

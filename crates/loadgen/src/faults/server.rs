@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use procfs::process::{ProcState, Process};
 use pushmark_measure::clock;
-use pushmark_scenario::plan::{Compression, Heartbeat, Keepalive, ServerSetup, TcpOptions};
+use pushmark_scenario::plan::{
+    CarriageSetup, Compression, Heartbeat, Keepalive, ServerSetup, TcpOptions, Windows,
+};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::FaultError;
@@ -58,6 +60,19 @@ pub fn compression_flags(compression: Option<&Compression>) -> Vec<String> {
         flags.push("--no-context-takeover".to_owned());
     }
     flags
+}
+
+/// Flags of `pushmark serve` for the windows of its connections; none for the usual ones.
+pub fn window_flags(setup: &CarriageSetup) -> Vec<String> {
+    let windows = setup.windows.filter(|windows| *windows != Windows::default());
+    let flags = windows.map(|windows| {
+        let flags = [
+            ("--stream-window", windows.stream_bytes),
+            ("--connection-window", windows.connection_bytes),
+        ];
+        flags.map(|(name, bytes)| [name.to_owned(), bytes.to_string()])
+    });
+    flags.into_iter().flatten().flatten().collect()
 }
 
 /// A duration in the largest unit that needs no fraction: `2s`, `1500ms`.

@@ -25,6 +25,8 @@ pub(crate) struct SessionState {
     pub(crate) established: Cell<bool>,
     pub(crate) usable_at: Cell<Nanos>,
     pub(crate) ended_at: Cell<Option<Nanos>>,
+    /// What it ended with, where that was for good.
+    pub(crate) ended_by: RefCell<Option<Box<str>>>,
     /// When the last message arrived; kept where the trial is watched.
     last_message: Cell<Option<Nanos>>,
     /// Every end that nobody had asked for; kept where the trial is watched.
@@ -42,6 +44,7 @@ impl SessionState {
             established: Cell::new(false),
             usable_at: Cell::new(Nanos::MAX),
             ended_at: Cell::new(None),
+            ended_by: RefCell::default(),
             last_message: Cell::new(None),
             cuts: RefCell::default(),
         }
@@ -118,6 +121,8 @@ pub(super) struct Recording {
     first_seen: bool,
     /// Slow on purpose: in the books of its own, in no distribution.
     slow: bool,
+    /// Its party beside slow sessions, where there are any.
+    party: Option<usize>,
 }
 
 impl Recording {
@@ -125,6 +130,7 @@ impl Recording {
         let slow = context.is_slow(state.index);
         // A session that came back has seen its first message before.
         let first_seen = !state.has_stayed();
+        let party = context.beside_slow.is_some().then(|| context.party(state.index));
         Self {
             context,
             state,
@@ -132,6 +138,7 @@ impl Recording {
             usable,
             first_seen,
             slow,
+            party,
         }
     }
 }
@@ -197,6 +204,10 @@ impl Inbox for Recording {
             trouble.stayed(stamp.intended, received.at.since(stamp.intended));
         }
         if recorder.record(&sample) {
+            if let (Some(parties), Some(party)) = (&self.context.beside_slow, self.party) {
+                let latency_ns = received.at.since(stamp.intended);
+                parties.borrow_mut()[party].latency.record(latency_ns);
+            }
             self.context.count(true, |c| {
                 c.payload_bytes += payload.len() as u64;
                 c.late += u64::from(received.at >= self.context.load_end.get());

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::{LEAD, TrialError};
 use crate::assignment::{Assignment, CarriagePlan, Command, Report, TroublePlan};
 use crate::embedded::default_threads;
+use crate::groups::Groups;
 use crate::preflight::{self, Needs};
 use crate::run::TrialId;
 
@@ -69,8 +70,9 @@ impl Workers {
             inputs: Vec::new(),
             reports,
         };
+        let groups = Groups::of(&cell.variant.carrier, cell.carriage, &cell.workload);
         for process in 0..processes {
-            let part = |k: u32| (u64::from(total) * u64::from(k) / u64::from(processes)) as u32;
+            let part = |k: u32| groups.part(total, k, processes);
             let assignment = Assignment {
                 run,
                 transport: cell.variant.transport.clone(),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use pushmark_measure::{
-    Compressed, ConnectionEvent, EventKind, Histogram, Metric, Nanos, Negotiation, Recorder, clock,
+    Compressed, ConnectionEvent, EventKind, Histogram, Metric, Nanos, Negotiation, Party, Recorder, clock,
 };
 use pushmark_scenario::plan;
+use pushmark_transport::carrier::Carriage;
 use pushmark_transport::seam::{Connected, Connector, Native, Target};
 use pushmark_transport::timer::Timer;
 use pushmark_transport::{ErrorClass, Step, TransportError};
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use super::Control;
 use crate::assignment::{Assignment, Begin, route};
 use crate::course::Course;
+use crate::groups::Groups;
 
 /// A one-way switch that tasks wait for.
 #[derive(Default)]
@@ -59,6 +61,10 @@ pub(crate) struct Context {
     pub(crate) corrupt: Cell<u64>,
     /// Lateness of sends that is this generator's own.
     pub(crate) own_send_delay: RefCell<Histogram>,
+    /// Which sessions share a connection.
+    pub(crate) groups: Groups,
+    /// What those get who share one with a slow session, and the rest; kept where there are any.
+    pub(crate) beside_slow: Option<RefCell<[Party; 2]>>,
     pub(super) control: watch::Receiver<Control>,
     pub(super) target: Target,
     /// What the transport's own standard says about coming back.
@@ -148,6 +154,16 @@ impl Context {
     pub(crate) fn is_slow(&self, session: u32) -> bool {
         let slow = self.assignment.trouble.slow_readers;
         slow.is_some_and(|slow| plan::is_in_share(slow.share, session))
+    }
+
+    /// Which party beside slow sessions session number `session` belongs to: those who share a connection with one, or the rest.
+    pub(crate) fn party(&self, session: u32) -> usize {
+        let slow = self.assignment.trouble.slow_readers;
+        let near = |share| {
+            self.groups
+                .has_neighbour_in(share, session, self.assignment.total_sessions)
+        };
+        usize::from(!slow.is_some_and(|slow| near(slow.share)))
     }
 
     /// How many messages of the publication are due before `at`.
@@ -240,6 +256,10 @@ impl Context {
         Target {
             address: way.copied().unwrap_or(self.target.address),
             kernel_stamps: plan::is_in_share(self.assignment.kernel_stamps, session),
+            carriage: Carriage {
+                group: self.groups.share().then(|| self.groups.group(session)),
+                ..self.target.carriage.clone()
+            },
             ..self.target.clone()
         }
     }

@@ -358,6 +358,16 @@ pub(super) const MEASURES: &[Measure] = &[
         read: Read::Sessions,
     },
     Measure {
+        of_messages: false,
+        ..each(
+            "tcp_connections",
+            "sessions",
+            "TCP connections",
+            Quantity::Count,
+            |s| Some((s.tcp_connections? as f64, false)),
+        )
+    },
+    Measure {
         key: "grade",
         group: "verdict",
         name: "",
@@ -377,15 +387,18 @@ impl Measure {
                 Metric::FanoutDelay | Metric::GeneratorDelay | Metric::KernelLatency,
                 _
             )
-        ) || matches!(self.group, "wire / delivery" | "handshake")
-            || matches!(
-                self.key,
-                "compression_ratio"
-                    | "proxy_delay_ns_p99"
-                    | "stayed_before_ns_p99"
-                    | "stayed_after_ns_p99"
-                    | "kernel_tcp_growth_bytes"
-            )
+        ) || matches!(
+            self.group,
+            "wire / delivery" | "handshake" | "neighbours" | "the rest"
+        ) || matches!(
+            self.key,
+            "compression_ratio"
+                | "proxy_delay_ns_p99"
+                | "stayed_before_ns_p99"
+                | "stayed_after_ns_p99"
+                | "kernel_tcp_growth_bytes"
+                | "tcp_connections"
+        )
     }
 }
 

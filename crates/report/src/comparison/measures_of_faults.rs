@@ -1,6 +1,6 @@
 //! The measures of recovery and of slow reading: like the others, but of trials in which something was to break.
 
-use pushmark_measure::{Histogram, Recovery, SlowReading, TrialSummary};
+use pushmark_measure::{Histogram, Party, Recovery, SlowReading, TrialSummary};
 
 use super::measures::{Measure, each, sum};
 use super::rows::is_thin;
@@ -57,7 +57,7 @@ pub(super) const SLOW: &[Measure] = &[
     sum("slow_undelivered", "their messages", "not delivered", |s| {
         slow(s, |r| r.undelivered)
     }),
-    sum("dropped_by_server", "their messages", "dropped by server", |s| {
+    sum("dropped_by_server", "all messages", "dropped by server", |s| {
         slow(s, |r| r.dropped_by_server)
     }),
     each(
@@ -74,6 +74,36 @@ pub(super) const SLOW: &[Measure] = &[
         Quantity::Bytes,
         |s| Some((s.slow.as_ref()?.kernel_tcp_growth_bytes? as f64, false)),
     ),
+    sum("neighbours", "neighbours", "sessions", |s| {
+        near(s, |p| p.sessions)
+    }),
+    sum("neighbours_ended", "neighbours", "ended early", |s| {
+        near(s, |p| p.ended_early)
+    }),
+    sum("neighbours_expected", "neighbours", "expected", |s| {
+        near(s, |p| p.expected)
+    }),
+    sum("neighbours_lost", "neighbours", "lost", |s| near(s, lost)),
+    time("neighbours_latency_ns_p50", "neighbours", "latency p50", |s| {
+        quantile(&s.slow.as_ref()?.neighbours.as_ref()?.latency, 0.5)
+    }),
+    time("neighbours_latency_ns_p99", "neighbours", "latency p99", |s| {
+        quantile(&s.slow.as_ref()?.neighbours.as_ref()?.latency, 0.99)
+    }),
+    sum("rest", "the rest", "sessions", |s| far(s, |p| p.sessions)),
+    sum("rest_ended", "the rest", "ended early", |s| {
+        far(s, |p| p.ended_early)
+    }),
+    sum("rest_expected", "the rest", "expected", |s| {
+        far(s, |p| p.expected)
+    }),
+    sum("rest_lost", "the rest", "lost", |s| far(s, lost)),
+    time("rest_latency_ns_p50", "the rest", "latency p50", |s| {
+        quantile(&s.slow.as_ref()?.rest.as_ref()?.latency, 0.5)
+    }),
+    time("rest_latency_ns_p99", "the rest", "latency p99", |s| {
+        quantile(&s.slow.as_ref()?.rest.as_ref()?.latency, 0.99)
+    }),
 ];
 
 const fn time(
@@ -95,6 +125,20 @@ fn came_back(s: &TrialSummary, read: fn(&Recovery) -> u64) -> Option<u64> {
 
 fn slow(s: &TrialSummary, read: fn(&SlowReading) -> u64) -> Option<u64> {
     s.slow.as_ref().map(read)
+}
+
+/// Of those who share a connection with a slow session.
+fn near(s: &TrialSummary, read: fn(&Party) -> u64) -> Option<u64> {
+    s.slow.as_ref()?.neighbours.as_ref().map(read)
+}
+
+/// Of those who share none with one.
+fn far(s: &TrialSummary, read: fn(&Party) -> u64) -> Option<u64> {
+    s.slow.as_ref()?.rest.as_ref().map(read)
+}
+
+fn lost(party: &Party) -> u64 {
+    party.expected.saturating_sub(party.delivered)
 }
 
 fn quantile(times: &Histogram, q: f64) -> Option<(f64, bool)> {

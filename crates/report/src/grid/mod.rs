@@ -240,6 +240,12 @@ const OVER_POINTS: &[(&str, &str, bool)] = &[
     ("connect_time_ns_p99", "connect p99", true),
     ("server_cpu_us_per_delivery", "server CPU", false),
     ("deliveries_per_second", "deliveries", false),
+    ("tcp_connections", "TCP connections", false),
+    (
+        "server_rss_bytes_per_connection",
+        "server memory per session",
+        false,
+    ),
     ("lost", "lost", true),
     ("sessions_failed", "failed", true),
     ("grade", "verdict", true),
@@ -248,6 +254,7 @@ const OVER_POINTS: &[(&str, &str, bool)] = &[
 /// Headline measures of a sweep: a section for each measure, a row for each point.
 fn over_points(comparison: &Comparison) -> Grid {
     let mut sections = Vec::new();
+    let shares = comparison.points.iter().any(shares_connections);
     for (key, title, conditional) in OVER_POINTS {
         let rows: Vec<(&Point, &Row)> = comparison
             .points
@@ -256,12 +263,22 @@ fn over_points(comparison: &Comparison) -> Grid {
             .collect();
         // Connecting is the headline only where there is nothing else to time.
         let connects = key.starts_with("connect_time");
+        let of_sharing = matches!(*key, "tcp_connections" | "server_rss_bytes_per_connection");
         let shown = match (connects, conditional) {
+            _ if of_sharing => shares,
             (true, _) => comparison
                 .points
                 .iter()
                 .all(|p| p.row("latency_ns_p50").is_none()),
-            (false, true) => rows.iter().any(|(_, row)| row.values.iter().any(amiss)),
+            (false, true) => rows.iter().any(|(point, row)| {
+                // What no variant was asked for is not amiss.
+                let mut asked = row
+                    .values
+                    .iter()
+                    .zip(&point.columns)
+                    .filter(|(_, c)| c.cell.is_some());
+                asked.any(|(value, _)| amiss(value))
+            }),
             (false, false) => true,
         };
         if rows.is_empty() || !shown {
@@ -286,6 +303,17 @@ fn over_points(comparison: &Comparison) -> Grid {
         sections,
         notes: Vec::new(),
     }
+}
+
+/// Whether anywhere at this point sessions shared connections.
+fn shares_connections(point: &Point) -> bool {
+    let (Some(made), Some(opened)) = (point.row("tcp_connections"), point.row("sessions_established")) else {
+        return false;
+    };
+    made.values.iter().zip(&opened.values).any(|pair| match pair {
+        (Value::Spread { spread, .. }, Value::Part { part, .. }) => spread.median < *part as f64,
+        _ => false,
+    })
 }
 
 fn amiss(value: &Value) -> bool {

@@ -307,6 +307,7 @@ pub(crate) fn slow() -> Run {
             dropped_by_server: if place == 2 { 0 } else { 16_000 },
             server_rss_growth_bytes: Some(9_400_000 - (trial.cell_index as i64) * 2_000_000),
             kernel_tcp_growth_bytes: (place != 1).then_some(61_000_000),
+            ..SlowReading::default()
         });
     }
     run

@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What all variants of a plan have in common about their carriers; each uses what applies to it.
+/// What a cell's carrier is told beside its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CarriageSetup {
-    /// How many sessions share a connection, where the carrier can carry several on one.
+    /// How many sessions share a connection; one, where the carrier cannot carry several.
     pub streams_per_connection: StreamsPerConnection,
+    /// How much each side takes unread, where the carrier shares connections. Plans of before it could be set have none and had
+    /// the usual ones.
+    pub windows: Option<Windows>,
     /// The one version of TLS that is offered, where the carrier has TLS; `None`: whatever both sides like best.
     pub tls: Option<TlsVersion>,
     /// Where the carrier has TLS, connections take up the keys of earlier ones of the same worker thread.
@@ -61,13 +64,31 @@ impl Takeover {
 pub enum StreamsPerConnection {
     /// At most this many, at least one.
     AtMost(u32),
-    /// All of a worker thread.
+    /// All of the trial.
     All,
 }
 
 impl Default for StreamsPerConnection {
     fn default() -> Self {
         StreamsPerConnection::AtMost(1)
+    }
+}
+
+/// How much one side of a shared connection takes that nobody has read yet (RFC 9113, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Windows {
+    /// Of one stream, in bytes.
+    pub stream_bytes: u32,
+    /// Of all streams of a connection together, in bytes.
+    pub connection_bytes: u32,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            stream_bytes: 256 << 10,
+            connection_bytes: 256 << 20,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod condition;
 mod expect;
 mod gate;
 mod load;
+mod sharing;
 mod sides;
 mod sweep;
 mod trouble;
@@ -59,6 +60,7 @@ pub(crate) fn plan(
     let load = load::load(&mut findings, file.load.as_ref(), kind);
     let workload = workload::workload(&mut findings, file.workload.as_ref(), kind, catalogue);
     let sides = sides::sides(&mut findings, &file, allow_remote);
+    sides.sharing.check(&mut findings, &variants, catalogue);
     let compressions = compression::compressions(&mut findings, &file, catalogue);
     let troubles = trouble::troubles(&mut findings, &file, &sides.target);
     sweep::check_troubles(&mut findings, &file, kind, catalogue, load.as_ref(), &troubles);
@@ -67,7 +69,7 @@ pub(crate) fn plan(
     let cells = match (&load, &workload) {
         (Some(load), Some(workload)) => {
             let settings = (&sides, &troubles, &compressions);
-            sweep::cells(&mut findings, &variants, load, workload, settings)
+            sweep::cells(&mut findings, (&variants, catalogue), load, workload, settings)
         }
         _ => None,
     };

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use serde_spanned::Spanned;
 
+use super::sharing::{Sharing, sharing};
 use super::values::{Findings, Swept};
 use crate::diagnose::{Problem, quoted};
-use crate::plan::{
-    CarriageSetup, Deadlines, ServerSetup, StreamsPerConnection, TargetPlan, TlsVersion, WhenFull,
-};
-use crate::raw::{Given, ScenarioFile, Table, TargetSection};
+use crate::plan::{CarriageSetup, Deadlines, ServerSetup, TargetPlan, TlsVersion, WhenFull};
+use crate::raw::{ScenarioFile, Table, TargetSection};
 
 const MOST_THREADS: u64 = 1_024;
 const LARGEST_OUTBOX_MESSAGES: u64 = 1_000_000;
@@ -31,11 +30,11 @@ const WHEN_FULL: &[(&str, WhenFull)] = &[
 ];
 
 const TLS_VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::Tls1_2), ("1.3", TlsVersion::Tls1_3)];
-const MOST_STREAMS: u64 = 100_000;
 
 /// What is the same in every cell.
 pub(super) struct Sides {
     pub(super) carriage: CarriageSetup,
+    pub(super) sharing: Sharing,
     pub(super) server: ServerSetup,
     pub(super) when_full: Swept<WhenFull>,
     pub(super) target: TargetPlan,
@@ -83,6 +82,7 @@ pub(super) fn sides(findings: &mut Findings, file: &ScenarioFile, allow_remote: 
     };
     Sides {
         carriage: carriage(findings, file),
+        sharing: sharing(findings, file),
         server,
         when_full,
         target,
@@ -95,16 +95,6 @@ fn carriage(findings: &mut Findings, file: &ScenarioFile) -> CarriageSetup {
     let Some(section) = file.carrier.as_ref().map(|section| &section.get_ref().0) else {
         return setup;
     };
-    if let Some(value) = &section.streams_per_connection {
-        setup.streams_per_connection = match value.get_ref() {
-            Given::Text(text) if text == "all" => StreamsPerConnection::All,
-            _ => {
-                let count = findings.count(value, "carrier.streams-per-connection", 1..=MOST_STREAMS);
-                let count = count.and_then(|count| u32::try_from(count).ok());
-                count.map_or_else(StreamsPerConnection::default, StreamsPerConnection::AtMost)
-            }
-        };
-    }
     setup.tls = section.tls.as_ref().and_then(|value| {
         let text = findings.text(value, "carrier.tls", "a version in quotes", "\"1.3\"")?;
         findings.word(text, value.span(), "carrier.tls", TLS_VERSIONS)

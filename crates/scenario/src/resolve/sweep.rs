@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::compression;
 use super::condition::{Condition, times};
 use super::load::LoadDraft;
+use super::sharing::{Sharing, Way};
 use super::sides::Sides;
 use super::trouble::Troubles;
 use super::values::{Findings, MOST_POINTS, Swept};
@@ -93,13 +94,58 @@ pub(super) fn check_troubles(
 struct Point<'c> {
     value: Option<f64>,
     suffix: String,
+    label: String,
     condition: &'c Condition,
+    ways: &'c Ways,
+}
+
+/// Ways to share connections that have one name: that of carriers that share, that of those that do not.
+struct Ways {
+    label: String,
+    shared: Option<Way>,
+    alone: Option<Way>,
+}
+
+impl Ways {
+    /// The one of a variant; `None`: it has no part in this.
+    fn of(&self, variant: &Variant, catalogue: &Catalogue) -> Option<&Way> {
+        match catalogue.shares(&variant.carrier) {
+            true => self.shared.as_ref(),
+            false => self.alone.as_ref(),
+        }
+    }
+}
+
+/// Every way that any of the variants has, by name; that of carriers that do not share first.
+fn ways(variants: &[Variant], catalogue: &Catalogue, sharing: &Sharing) -> Vec<Ways> {
+    let has = |shares: bool| variants.iter().any(|v| catalogue.shares(&v.carrier) == shares);
+    let mut all: Vec<Ways> = Vec::new();
+    for shares in [false, true].into_iter().filter(|shares| has(*shares)) {
+        for way in sharing.ways(shares) {
+            let at = all.iter().position(|ways| ways.label == way.label);
+            let at = at.unwrap_or_else(|| {
+                all.push(Ways {
+                    label: way.label.clone(),
+                    shared: None,
+                    alone: None,
+                });
+                all.len() - 1
+            });
+            let part = if shares {
+                &mut all[at].shared
+            } else {
+                &mut all[at].alone
+            };
+            *part = Some(way);
+        }
+    }
+    all
 }
 
 /// The sweep's axis and all cells, point by point, so that variants to be compared run next to each other.
 pub(super) fn cells(
     findings: &mut Findings,
-    variants: &[Variant],
+    (variants, catalogue): (&[Variant], &Catalogue),
     load: &LoadDraft,
     workload: &WorkloadDraft,
     (sides, troubles, compressions): (&Sides, &Troubles, &Swept<Option<Compression>>),
@@ -125,6 +171,7 @@ pub(super) fn cells(
     let condition = troubles
         .first_list()
         .or_else(|| others.next())
+        .or_else(|| sides.sharing.first_list())
         .map(|(key, list)| (Axis::Condition, key, list));
     let swept: Vec<(Axis, &str, Range<usize>)> = lists
         .into_iter()
@@ -144,7 +191,9 @@ pub(super) fn cells(
         condition.encoding = encoding;
         encoding_word(encoding).to_owned()
     });
+    let ways = ways(variants, catalogue, &sides.sharing);
     let points = conditions.len()
+        * ways.len()
         * load.connections.values.len()
         * workload.payloads_bytes.values.len()
         * workload.rates.values.len();
@@ -162,18 +211,27 @@ pub(super) fn cells(
 
     let mut cells = Vec::new();
     let points = |connections: u32, payload_bytes: u32, rate: f64| {
-        conditions.iter().enumerate().map(move |(index, condition)| {
+        let pairs = conditions.iter().flat_map(|c| ways.iter().map(move |w| (c, w)));
+        pairs.enumerate().map(move |(index, (condition, ways))| {
+            let label = match (&condition.label, ways) {
+                (label, Ways { label: way, .. }) if label.is_empty() || way.is_empty() => {
+                    format!("{label}{way}")
+                }
+                (label, Ways { label: way, .. }) => format!("{label}, {way}"),
+            };
             let (value, suffix) = match axis {
                 None => (None, String::new()),
                 Some(Axis::Connections) => (Some(f64::from(connections)), format!("-c{connections}")),
                 Some(Axis::PayloadBytes) => (Some(f64::from(payload_bytes)), format!("-p{payload_bytes}")),
                 Some(Axis::RatePerSecond) => (Some(rate), format!("-r{rate}")),
-                Some(Axis::Condition) => (Some(index as f64), format!("-{}", slug(&condition.label))),
+                Some(Axis::Condition) => (Some(index as f64), format!("-{}", slug(&label))),
             };
             Point {
                 value,
                 suffix,
+                label,
                 condition,
+                ways,
             }
         })
     };
@@ -182,11 +240,14 @@ pub(super) fn cells(
             for rate in &workload.rates.values {
                 for point in points(*connections, *payload_bytes, rate.per_second()) {
                     let condition = point.condition;
-                    cells.extend(variants.iter().map(|variant| Cell {
+                    let taking_part = variants
+                        .iter()
+                        .filter_map(|variant| Some((variant, point.ways.of(variant, catalogue)?)));
+                    cells.extend(taking_part.map(|(variant, way)| Cell {
                         id: format!("{}-{}{}", variant.transport, variant.carrier, point.suffix),
                         variant: variant.clone(),
                         point: point.value,
-                        condition: condition.label.clone(),
+                        condition: point.label.clone(),
                         load: load.at(*connections),
                         workload: workload.at(*rate, *payload_bytes, condition.encoding),
                         server: ServerSetup {
@@ -195,7 +256,7 @@ pub(super) fn cells(
                         },
                         carriage: CarriageSetup {
                             compression: condition.compression,
-                            ..sides.carriage
+                            ..way.setup(sides.carriage)
                         },
                         target: sides.target.clone(),
                         deadlines: sides.deadlines,

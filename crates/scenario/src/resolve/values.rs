@@ -93,7 +93,7 @@ impl Findings {
         }
     }
 
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         value: &Spanned<Given>,
         key: &str,

@@ -19,6 +19,7 @@ pub(crate) fn catalogue() -> Catalogue {
             entry("long-poll", ALL, false),
             entry("null", &["in-process"], true),
         ],
+        sharing_carriers: vec!["h2c".to_owned(), "h2+tls".to_owned()],
         smallest_payload_bytes: 48,
         largest_payload_bytes: 1 << 20,
     }

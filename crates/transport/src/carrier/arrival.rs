@@ -19,7 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Http;
 use super::certificates::Acceptor;
-use super::h2::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::h2::Windows;
 use crate::connection::Connection;
 use crate::host::CloseReason;
 use crate::takeover::{MOST_HEAD_BYTES, Opening};
@@ -119,8 +119,9 @@ pub fn serving(stream: &Connection) {
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
     fn execute(&self, task: F) {
+        // Before it is captured: the task's own room would hold it a second time.
+        let mut task = Box::pin(task);
         tokio::task::spawn_local(async move {
-            let mut task = Box::pin(task);
             let mut killed: Option<Pin<Box<dyn Future<Output = CloseReason>>>> = None;
             poll_fn(|cx| {
                 SERVED.set(None);
@@ -141,14 +142,14 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for OnThisThread {
 }
 
 /// How the server speaks HTTP/2: tunnels are allowed (RFC 8441), all sessions of a generator may share a connection, and what
-/// clients send has the same windows as what they get.
-pub fn http2() -> http2::Builder<OnThisThread> {
+/// clients send has these windows.
+pub fn http2(windows: Windows) -> http2::Builder<OnThisThread> {
     let mut builder = http2::Builder::new(OnThisThread);
     builder
         .enable_connect_protocol()
         .max_concurrent_streams(MOST_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(windows.stream_bytes)
+        .initial_connection_window_size(windows.connection_bytes)
         .max_send_buf_size(SEND_BUFFER_BYTES);
     builder
 }

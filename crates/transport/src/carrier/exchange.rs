@@ -90,6 +90,14 @@ impl Exchange {
         }
     }
 
+    /// What the connection has ended with, where that was an error and is known before anything more is asked.
+    pub(super) fn failure(&self, step: Step) -> Option<TransportError> {
+        match self {
+            Exchange::H1(_) => None,
+            Exchange::H2(exchange) => exchange.lease().failure(step),
+        }
+    }
+
     /// The last read of the connection that brought bytes.
     pub fn last_read(&self) -> Received {
         match self {

@@ -3,7 +3,13 @@
 //! A task drives each connection: it reads whatever comes, whoever may be waiting, so that a session that does not read holds up
 //! its own stream's window and nothing else. What it has not read waits in memory, within that window. Its neighbours feel it
 //! only once the unread bytes of all streams together fill the connection's window, which is made large enough for a
-//! thousand of them ([`CONNECTION_WINDOW`]).
+//! thousand of them unless asked otherwise ([`Windows`]).
+//!
+//! # How many may be open
+//! A server may take fewer streams at once than sessions are to share its connection (SETTINGS_MAX_CONCURRENT_STREAMS). The
+//! library would have the rest wait without a word. Here each stream is counted, and one too many is an error of its own class,
+//! [`StreamLimit`](ErrorClass::StreamLimit): more connections than were asked for would be another measurement. Sessions that
+//! share a connection therefore wait for the server's SETTINGS before they ask for anything.
 //!
 //! # Whose time it is
 //! The connection's task reads for all, so a message may have waited in this process when its session takes it. Its arrival
@@ -40,10 +46,24 @@ use crate::meter::Meter;
 use crate::seam::{Received, Target};
 use crate::tcp::Notes;
 
-/// How much of one stream may lie unread, in bytes.
-pub const STREAM_WINDOW: u32 = 256 * 1024;
-/// How much of all streams of a connection together may, in bytes.
-pub const CONNECTION_WINDOW: u32 = 256 << 20;
+/// How much one side of a connection takes that nobody has read yet (RFC 9113, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Of one stream, in bytes.
+    pub stream_bytes: u32,
+    /// Of all streams of a connection together, in bytes.
+    pub connection_bytes: u32,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            stream_bytes: 256 * 1024,
+            connection_bytes: 256 << 20,
+        }
+    }
+}
+
 /// A response's head may be this long, in bytes.
 const MOST_HEAD_BYTES: u32 = 64 * 1024;
 /// A frame's header, in bytes (RFC 9113, section 4.1).
@@ -213,6 +233,8 @@ async fn drive(mut connection: Connection<Noted, Bytes>, book: Rc<Book>) {
 /// A connection that stands.
 struct Shared {
     send: SendRequest<Bytes>,
+    /// Streams that are open now.
+    streams: Cell<usize>,
     book: Rc<Book>,
     tcp_connected: Nanos,
     secured: Nanos,
@@ -231,12 +253,33 @@ impl Shared {
         let mut nobody = Context::from_waker(Waker::noop());
         !matches!(self.send.clone().poll_ready(&mut nobody), Poll::Ready(Err(_)))
     }
+
+    /// Waits for the peer's first SETTINGS.
+    ///
+    /// # Errors
+    /// The connection ended before, or the peer does not speak HTTP/2.
+    async fn settled(&self) -> Result<(), TransportError> {
+        let book = &self.book;
+        loop {
+            let changed = book.changed.notified();
+            if book.over.get() {
+                let failure = book.failure.borrow().clone();
+                let ended = || TransportError::new(Step::Open, ErrorClass::EndedEarly, "no answer");
+                return Err(failure.unwrap_or_else(ended));
+            }
+            if book.settled.get() && !book.is_foreign() {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
 }
 
 /// A connection, or one that is being made.
 struct Slot {
     address: SocketAddr,
     tls: Option<Arc<tls::Client>>,
+    group: Option<u32>,
     sessions: Cell<u32>,
     connection: OnceCell<Rc<Shared>>,
 }
@@ -250,7 +293,8 @@ impl Slot {
             _ => false,
         };
         let usable = self.connection.get().is_none_or(|shared| shared.is_usable());
-        self.address == target.address && same_tls && self.sessions.get() < most && usable
+        let same_place = self.address == target.address && self.group == target.carriage.group;
+        same_place && same_tls && self.sessions.get() < most && usable
     }
 }
 
@@ -304,6 +348,7 @@ impl Pool {
             Rc::new(Slot {
                 address: target.address,
                 tls: target.carriage.tls.clone().filter(|_| is_secured(target)),
+                group: target.carriage.group,
                 sessions: Cell::new(0),
                 connection: OnceCell::new(),
             })
@@ -342,6 +387,14 @@ impl Pool {
             })
             .await?
             .clone();
+        let mut waited = 0;
+        if target.carriage.streams_per_connection.most() > 1 {
+            waited = u32::from(!shared.book.settled.get());
+            // Who means to share has to know with how many.
+            tokio::time::timeout(target.open_deadline, shared.settled())
+                .await
+                .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
+        }
         if target.kernel_stamps {
             shared.book.stamps_wanted.set(true);
         }
@@ -350,7 +403,7 @@ impl Pool {
         // The lease holds the place from here on.
         slot.sessions.set(slot.sessions.get() + 1);
         drop(place);
-        let waits = Cell::new(if stood { 0 } else { shared.waits });
+        let waits = Cell::new(waited + if stood { 0 } else { shared.waits });
         let lease = Lease(Rc::new(Part { slot, shared, waits }));
         Ok(Dialed {
             made: lease.clone(),
@@ -381,8 +434,8 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
         stamped: target.kernel_stamps,
     };
     let (send, connection) = ::h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(target.carriage.windows.stream_bytes)
+        .initial_connection_window_size(target.carriage.windows.connection_bytes)
         .max_header_list_size(MOST_HEAD_BYTES)
         .enable_push(false)
         .handshake::<_, Bytes>(noted)
@@ -391,6 +444,7 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
     tokio::task::spawn_local(drive(connection, book.clone()));
     Ok(Rc::new(Shared {
         send,
+        streams: Cell::new(0),
         book,
         tcp_connected: dialed.tcp_connected,
         secured: dialed.secured,
@@ -406,6 +460,12 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
 impl Lease {
     pub(super) fn is_usable(&self) -> bool {
         self.0.shared.is_usable()
+    }
+
+    /// What the connection has ended with, where that was an error.
+    pub(super) fn failure(&self, step: Step) -> Option<TransportError> {
+        let failure = self.0.shared.book.failure.borrow().clone()?;
+        Some(TransportError { step, ..failure })
     }
 
     pub(super) fn last_read(&self) -> Received {
@@ -458,22 +518,37 @@ impl Lease {
     /// # Errors
     /// The connection ended before, or the peer does not speak HTTP/2.
     pub(super) async fn takes_extended_connect(&self) -> Result<bool, TransportError> {
-        let book = &self.0.shared.book;
-        if !book.settled.get() {
+        if !self.0.shared.book.settled.get() {
             self.waited();
         }
-        loop {
-            let changed = book.changed.notified();
-            if book.settled.get() && !book.is_foreign() {
-                return Ok(self.0.shared.send.is_extended_connect_protocol_enabled());
-            }
-            if book.over.get() {
-                let failure = book.failure.borrow().clone();
-                let ended = || TransportError::new(Step::Open, ErrorClass::EndedEarly, "no answer");
-                return Err(failure.unwrap_or_else(ended));
-            }
-            changed.await;
+        self.0.shared.settled().await?;
+        Ok(self.0.shared.send.is_extended_connect_protocol_enabled())
+    }
+
+    /// Room for one more stream.
+    ///
+    /// # Errors
+    /// [`StreamLimit`](ErrorClass::StreamLimit): the server takes no more at once.
+    pub(super) fn room(&self, step: Step) -> Result<Room, TransportError> {
+        let shared = &self.0.shared;
+        let most = shared.send.current_max_send_streams();
+        if shared.book.settled.get() && shared.streams.get() >= most {
+            let words = format_args!(
+                "the server takes no more than {most} streams at once on a connection (SETTINGS_MAX_CONCURRENT_STREAMS)"
+            );
+            return Err(TransportError::new(step, ErrorClass::StreamLimit, words));
         }
+        shared.streams.set(shared.streams.get() + 1);
+        Ok(Room(shared.clone()))
+    }
+}
+
+/// A stream's room in its connection, given back when the stream is over.
+pub(super) struct Room(Rc<Shared>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
     }
 }
 

@@ -91,7 +91,8 @@ impl Kept {
         }
         if self.exchange.is_closing() {
             let words = "the server had closed the connection after its last answer";
-            return Err(TransportError::new(step, ErrorClass::EndedEarly, words));
+            let closed = || TransportError::new(step, ErrorClass::EndedEarly, words);
+            return Err(self.exchange.failure(step).unwrap_or_else(closed));
         }
         self.queue(step, request)?;
         poll_fn(|cx| self.exchange.poll_flush(step, cx)).await?;

@@ -15,6 +15,7 @@ mod streams;
 pub mod tls;
 mod tunnel;
 
+use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -30,6 +31,7 @@ use crate::seam::{ConnectTimes, Target};
 use crate::tcp::{self, Stamped};
 
 pub use exchange::Exchange;
+pub use h2::Windows;
 pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};
 pub use stream::Stream;
 
@@ -101,10 +103,14 @@ pub struct Carriage {
     pub carrier: Carrier,
     /// Whom a client trusts and what it offers, where the carrier is secured.
     pub tls: Option<Arc<tls::Client>>,
-    /// Sessions that share one HTTP/2 connection, within one worker thread; `None`: all that go to the same address.
+    /// Sessions that share one HTTP/2 connection, of those of one dialer that go to the same address.
     pub streams_per_connection: Streams,
     /// What is asked of the server's compression; `None`: nothing is compressed.
     pub compression: Option<Compression>,
+    /// Those that shall share one have the same number here; `None`: whichever has room.
+    pub group: Option<u32>,
+    /// How much this side takes unread on an HTTP/2 connection.
+    pub windows: Windows,
 }
 
 /// How many sessions share one HTTP/2 connection.
@@ -112,7 +118,7 @@ pub struct Carriage {
 pub enum Streams {
     /// At most this many.
     AtMost(NonZeroU32),
-    /// All of a worker thread that go to the same address.
+    /// All that go to the same address.
     All,
 }
 
@@ -383,11 +389,22 @@ impl Dialer {
     }
 }
 
+thread_local! {
+    /// TCP connections that this thread has made and not told of.
+    static CONNECTED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many TCP connections this thread has made for sessions since it was last asked.
+pub fn take_connected() -> u64 {
+    CONNECTED.take()
+}
+
 /// Connects, and secures the connection where the carrier says so. `stamped`: the kernel stamps what arrives.
 async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, TransportError> {
     let started = clock::now();
     let stream = tcp::connect(target).await?;
     let tcp_connected = clock::now();
+    CONNECTED.set(CONNECTED.get() + 1);
     let mut stream = Stamped::new(stream, stamped);
     let opening = Opening {
         // That of the TCP connect.

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Uri, Version};
 use pushmark_measure::clock;
 
 use super::exchange::Asked;
-use super::h2::{Lease, is_secured_lease};
+use super::h2::{Lease, Room, is_secured_lease};
 use super::kept::Headers;
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::{Head, Progress};
@@ -42,8 +42,8 @@ impl Taking {
 enum State {
     Idle,
     Queued(Box<Request<()>>, Bytes),
-    Waiting(ResponseFuture),
-    Body(RecvStream),
+    Waiting(ResponseFuture, Room),
+    Body { body: RecvStream, _room: Room },
 }
 
 /// Requests of one session, each a stream of the connection.
@@ -92,8 +92,8 @@ impl Exchange {
             return Poll::Ready(Ok(()));
         };
         let book = &self.lease;
-        // Waits for its turn when the peer takes no more streams at once.
         ready!(self.send.poll_ready(cx)).map_err(|e| book.class_of(step, &e))?;
+        let room = self.lease.room(step)?;
         let State::Queued(request, body) = std::mem::replace(&mut self.state, State::Idle) else {
             return Poll::Ready(Ok(()));
         };
@@ -105,7 +105,7 @@ impl Exchange {
                 .send_data(body, true)
                 .map_err(|e| book.class_of(step, &e))?;
         }
-        self.state = State::Waiting(response);
+        self.state = State::Waiting(response, room);
         Poll::Ready(Ok(()))
     }
 
@@ -115,7 +115,7 @@ impl Exchange {
         cx: &mut Context<'_>,
         mut take: impl FnMut(Headers<'_, '_>) -> T,
     ) -> Poll<Result<(Head<T>, Received), TransportError>> {
-        let State::Waiting(response) = &mut self.state else {
+        let State::Waiting(response, _) = &mut self.state else {
             let words = "no request waits for an answer";
             return Poll::Ready(Err(TransportError::new(step, ErrorClass::Closed, words)));
         };
@@ -137,7 +137,9 @@ impl Exchange {
             status: parts.status.as_u16(),
             taken: take(&headers[..parts.headers.len()]),
         };
-        self.state = State::Body(body);
+        if let State::Waiting(_, room) = std::mem::replace(&mut self.state, State::Idle) {
+            self.state = State::Body { body, _room: room };
+        }
         let received = self.taking.took(&self.lease);
         // The body may be asked for much later.
         self.taking.waits();
@@ -150,7 +152,7 @@ impl Exchange {
         cx: &mut Context<'_>,
         mut sink: impl FnMut(Received, &[u8]),
     ) -> Poll<Result<Progress, TransportError>> {
-        let State::Body(body) = &mut self.state else {
+        let State::Body { body, .. } = &mut self.state else {
             return Poll::Ready(Ok(Progress::Done));
         };
         let Poll::Ready(came) = body.poll_data(cx) else {

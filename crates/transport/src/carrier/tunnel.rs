@@ -12,7 +12,7 @@ use hyper::{HeaderMap, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::exchange::Asked;
-use super::h2::{Lease, Pool, is_secured_lease};
+use super::h2::{Lease, Pool, Room, is_secured_lease};
 use super::stream::Stream;
 use super::streams::{Taking, request};
 use super::{Channel, Dialed};
@@ -29,6 +29,7 @@ pub struct Tunnel {
     rest: Bytes,
     taking: Taking,
     last_taken: Received,
+    _room: Room,
 }
 
 impl Tunnel {
@@ -80,6 +81,7 @@ async fn ask(
     poll_fn(|cx| sender.poll_ready(cx))
         .await
         .map_err(|e| lease.class_of(STEP, &e))?;
+    let room = lease.room(STEP)?;
     let (response, send) = sender
         .send_request(request, false)
         .map_err(|e| lease.class_of(STEP, &e))?;
@@ -94,6 +96,7 @@ async fn ask(
         body,
         rest: Bytes::new(),
         taking: Taking::default(),
+        _room: room,
     };
     Ok((tunnel, head.headers))
 }

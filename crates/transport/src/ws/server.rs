@@ -135,7 +135,7 @@ impl ServerHalf for WsServer {
                 Ok(Ok(parts)) => {
                     let socket = wire::Socket::new(parts.io.into_inner(), parts.read_buf);
                     match compression {
-                        None => serve(socket, b"", &session, &*host).await,
+                        None => Box::pin(serve(socket, b"", &session, &*host)).await,
                         Some(agreed) => {
                             Box::pin(deflated::serve(socket, b"", &session, &*host, agreed)).await
                         }

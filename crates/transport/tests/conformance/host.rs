@@ -13,7 +13,7 @@ use pushmark_measure::{Nanos, clock};
 use pushmark_transport::carrier::arrival::{self, Arrived};
 use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer};
 use pushmark_transport::carrier::tls::{self, Trust};
-use pushmark_transport::carrier::{Carriage, Carrier, Http};
+use pushmark_transport::carrier::{Carriage, Carrier, Http, Windows};
 use pushmark_transport::compression::Compression;
 use pushmark_transport::http::refusal;
 use pushmark_transport::outbox::Pushed;
@@ -350,7 +350,10 @@ where
             let served = builder.serve_connection(io, service).with_upgrades();
             to_its_end(served, &connection).await;
         }
-        Http::Http2 => to_its_end(arrival::http2().serve_connection(io, service), &connection).await,
+        Http::Http2 => {
+            let served = arrival::http2(Windows::default()).serve_connection(io, service);
+            to_its_end(served, &connection).await;
+        }
     }
 }
 

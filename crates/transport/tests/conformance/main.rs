@@ -18,6 +18,7 @@ mod endings;
 mod fixture;
 mod foreign_client;
 mod foreign_server;
+mod h2_peers;
 mod host;
 mod http2_server;
 mod limits;
