@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 mod carriage;
 mod trouble;
 
-pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TlsVersion};
+pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TargetTls, TlsVersion};
 pub use trouble::{
     Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, Reconnect, ReconnectPolicy, SlowReaders,
     TcpOptions,
@@ -83,6 +83,9 @@ pub struct Cell {
     pub server: ServerSetup,
     /// Where the load goes.
     pub target: TargetPlan,
+    /// How connections there are secured, where the carrier is and the server is not the embedded one.
+    #[serde(default)]
+    pub target_tls: TargetTls,
     /// Deadlines of the load generator's steps.
     pub deadlines: Deadlines,
     /// How both sides find out that the other is gone.
@@ -428,6 +431,7 @@ mod tests {
         let cell = Cell {
             id: "a-b".to_owned(),
             carriage: CarriageSetup::default(),
+            target_tls: TargetTls::default(),
             variant: Variant {
                 transport: "a".to_owned(),
                 carrier: "b".to_owned(),
