@@ -51,12 +51,14 @@ fn the_questions_are_there() {
         "fan-out",
         "feed",
         "half-open",
+        "handshake",
         "herd",
         "loss",
         "reconnect",
         "sizes",
         "slow-reader",
         "stall",
+        "tls",
     ] {
         assert!(
             names.iter().any(|n| n == name),
