@@ -52,6 +52,7 @@ pub(crate) fn cell(id: &str, transport: &str) -> Cell {
             retry: None,
         },
         target: TargetPlan::Embedded,
+        target_tls: Default::default(),
         condition: String::new(),
         heartbeat: None,
         tcp: Default::default(),
@@ -80,6 +81,7 @@ pub(crate) fn manifest(name: &str) -> Manifest {
             quick: false,
             seed: u64::MAX,
             repeats: 2,
+            gate: Vec::new(),
             axis: None,
             cells: vec![cell("sse-h1", "sse"), cell("ws-h1", "ws")],
             expect: vec![Expectation {

@@ -6,7 +6,7 @@ use serde_spanned::Spanned;
 
 use super::values::{Findings, Swept};
 use crate::diagnose::Problem;
-use crate::plan::{CarriageSetup, Catalogue, StreamsPerConnection, Variant, Windows};
+use crate::plan::{Catalogue, StreamsPerConnection, Variant, Windows};
 use crate::raw::{Given, ScenarioFile};
 use crate::units;
 
@@ -28,8 +28,8 @@ pub(super) struct Sharing {
 /// One way to share, and what it is called where it varies.
 pub(super) struct Way {
     pub(super) label: String,
-    streams: StreamsPerConnection,
-    windows: Option<Windows>,
+    pub(super) streams: StreamsPerConnection,
+    pub(super) windows: Option<Windows>,
 }
 
 /// Reads it.
@@ -179,17 +179,6 @@ impl Sharing {
             }
         }
         ways
-    }
-}
-
-impl Way {
-    /// What a cell is told of it.
-    pub(super) fn setup(&self, rest: CarriageSetup) -> CarriageSetup {
-        CarriageSetup {
-            streams_per_connection: self.streams,
-            windows: self.windows,
-            ..rest
-        }
     }
 }
 
