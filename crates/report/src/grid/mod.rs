@@ -240,6 +240,7 @@ const OVER_POINTS: &[(&str, &str, bool)] = &[
     ("connect_time_ns_p99", "connect p99", true),
     ("tls_connect_time_ns_p50", "of it TLS, p50", true),
     ("server_cpu_us_per_connect", "server CPU", true),
+    ("compression_ratio", "compression ratio", false),
     ("server_cpu_us_per_delivery", "server CPU", false),
     ("deliveries_per_second", "deliveries", false),
     ("tcp_connections", "TCP connections", false),
@@ -257,6 +258,10 @@ const OVER_POINTS: &[(&str, &str, bool)] = &[
 fn over_points(comparison: &Comparison) -> Grid {
     let mut sections = Vec::new();
     let shares = comparison.points.iter().any(shares_connections);
+    let compresses = comparison
+        .points
+        .iter()
+        .any(|p| p.row("compression_ratio").is_some());
     for (key, title, conditional) in OVER_POINTS {
         let rows: Vec<(&Point, &Row)> = comparison
             .points
@@ -265,8 +270,11 @@ fn over_points(comparison: &Comparison) -> Grid {
             .collect();
         // Connecting is the headline only where there is nothing else to time.
         let connects = key.contains("connect_time") || key.ends_with("per_connect");
-        let of_sharing = matches!(*key, "tcp_connections" | "server_rss_bytes_per_connection");
+        // Memory is what sharing saves, and what compression with a context costs.
+        let of_memory = *key == "server_rss_bytes_per_connection";
+        let of_sharing = *key == "tcp_connections";
         let shown = match (connects, conditional) {
+            _ if of_memory => shares || compresses,
             _ if of_sharing => shares,
             (true, _) => comparison
                 .points
