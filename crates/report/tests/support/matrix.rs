@@ -58,6 +58,5 @@ fn doubtful(reason: &str) -> Verdict {
             grade: Grade::Suspect,
             reason: reason.to_owned(),
         }],
-        ..Verdict::default()
     }
 }
