@@ -3,7 +3,7 @@
 use pushmark_transport::carrier::{Carrier, Http, Streams};
 use pushmark_transport::meter::{self, Reading};
 use pushmark_transport::registry::Row;
-use pushmark_transport::{Connected, Connector, Rx, Target};
+use pushmark_transport::{Connected, Target};
 
 use crate::fixture::{for_every_transport, numbered, receive, settle};
 use crate::host::Config;
