@@ -223,7 +223,7 @@ proptest! {
             summary.slow = slow.map(|n| SlowReading {
                 sessions: n[0], expected: n[1], delivered: n[2], undelivered: n[3], disconnected: n[4],
                 dropped_by_server: n[5], server_rss_growth_bytes: Some(n[0] as i64), kernel_tcp_growth_bytes: None,
-                neighbours: None, rest: None,
+                ..SlowReading::default()
             });
         }
         let files = render(&run).unwrap();
