@@ -153,11 +153,13 @@ impl Relay {
                 let Ok(server) = TcpStream::connect(&server) else {
                     continue;
                 };
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                let both = [(&client, &server), (&server, &client)]
+                    .map(|(from, to)| (from.try_clone().unwrap(), to.try_clone().unwrap()));
+                // Before anything passes: whoever has heard of a connection can cut it.
+                all.lock().unwrap().extend([client, server]);
+                for (from, to) in both {
                     std::thread::spawn(move || pass(from, to));
                 }
-                all.lock().unwrap().extend([client, server]);
             }
         });
         Self { address, open }
@@ -186,7 +188,7 @@ fn event_source_comes_back_and_misses_nothing() {
     if lacks("event_source_comes_back_and_misses_nothing", &[Node]) {
         return;
     }
-    const COUNT: u64 = 1_500;
+    const COUNT: u64 = 3_000;
     // It asks for gzip by itself: a server that is ready to compress does so.
     for (scheme, compress) in [("http", false), ("https", false), ("http", true), ("https", true)] {
         let folder = Folder::new();
@@ -205,8 +207,10 @@ fn event_source_comes_back_and_misses_nothing() {
         std::thread::scope(|scope| {
             scope.spawn(|| publish(&server, Kind::Text, 300, COUNT));
             // In the middle of it all, twice.
-            for at in [COUNT / 5, COUNT / 2] {
+            for (at, opened) in [(COUNT / 5, 1), (COUNT / 2, 2)] {
                 peer.lines("event ", at as usize);
+                // What is not open cannot be cut.
+                peer.lines("open", opened);
                 relay.cut();
             }
         });

@@ -226,7 +226,7 @@ fn counted(server: &Server, words: &str, holds: impl Fn(&ServerStats) -> bool) -
 /// A thousand messages a second, `count` of them, published to every session of `server`; returns when all are.
 fn publish(server: &Server, kind: Kind, payload_bytes: u32, count: u64) {
     let target = target(server.address().parse().unwrap());
-    wait_for(async {
+    let end = wait_for(async {
         let mut control = ControlClient::connect(&target).await.unwrap();
         let start = clock::now() + Duration::from_millis(1);
         let end = start + Duration::from_millis(count);
@@ -250,9 +250,15 @@ fn publish(server: &Server, kind: Kind, payload_bytes: u32, count: u64) {
             content: Default::default(),
         };
         control.publish(&publish).await.unwrap();
+        end
     });
-    // What is counted is the running publication.
+    // What is counted is the running publication, and what one of the server's threads has published of it; a further one would
+    // keep the others from doing so.
     counted(server, "all messages are published", |s| s.published == count);
+    wait_for(async {
+        let mut control = ControlClient::connect(&target).await.unwrap();
+        assert_eq!(control.stop(end).await.unwrap().published, count);
+    });
 }
 
 /// That `payloads` are the messages `first` and on of a publication, whole and in order.
