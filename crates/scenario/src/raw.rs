@@ -87,7 +87,7 @@ pub(crate) struct ScenarioFile {
     pub(crate) expect: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Given>>>>,
     /// What `pushmark gate` calls worse, for each metric that is not to have the built-in limits.
     #[schemars(with = "schema::GateTable", default)]
-    pub(crate) gate: Option<Spanned<BTreeMap<Spanned<String>, Spanned<Table<GateLimitSection>>>>>,
+    pub(crate) gate: Option<Spanned<GateLimits>>,
 }
 
 /// How many connections, how they arrive, for how long.
@@ -374,6 +374,9 @@ pub(crate) struct SlowReadersSection {
     #[schemars(with = "schema::RateText", default)]
     pub(crate) rate: Field,
 }
+
+/// Limits by metric.
+pub(crate) type GateLimits = BTreeMap<Spanned<String>, Spanned<Table<GateLimitSection>>>;
 
 /// Limits of one metric in the gate.
 #[derive(Debug, Deserialize)]

@@ -90,6 +90,7 @@ pub(crate) fn manifest(name: &str) -> Manifest {
                 limit: 0.1 + 0.2,
                 text: "latency.p99.9 < 50ms".to_owned(),
             }],
+            gate: Vec::new(),
         },
         host: Host {
             load_average: (0.1, 0.7, 1e-7),

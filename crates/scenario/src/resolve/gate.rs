@@ -1,13 +1,11 @@
 //! `[gate]`: what the regression gate calls worse, by metric.
 
-use std::collections::BTreeMap;
-
 use serde_spanned::Spanned;
 
 use super::values::Findings;
 use crate::diagnose::{Problem, quoted};
 use crate::plan::GateLimit;
-use crate::raw::{Field, GateLimitSection, Given, Table};
+use crate::raw::{Field, GateLimitSection, GateLimits, Given, Table};
 use crate::suggest::closest;
 
 /// Names in scenario files, and the same in result files.
@@ -35,10 +33,7 @@ const MOST_PERCENT: f64 = 1_000.0;
 const EXAMPLE: &str = r#"{ floor = "5 %", budget = "10 %" }"#;
 
 /// Reads `[gate]`.
-pub(super) fn limits(
-    findings: &mut Findings,
-    section: Option<&Spanned<BTreeMap<Spanned<String>, Spanned<Table<GateLimitSection>>>>>,
-) -> Vec<GateLimit> {
+pub(super) fn limits(findings: &mut Findings, section: Option<&Spanned<GateLimits>>) -> Vec<GateLimit> {
     let Some(section) = section else { return Vec::new() };
     let mut entries: Vec<_> = section.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
