@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use pushmark_transport::carrier::Windows;
+use pushmark_scenario::TargetTls;
+use pushmark_transport::carrier::{Carrier, Windows};
 use pushmark_transport::registry;
 
 use crate::terminal::Color;
@@ -22,7 +23,7 @@ use crate::terminal::Color;
                   Exit codes:  0 fine · 1 a threshold was missed, or the gate found a regression · \
                   2 bad usage or scenario, or pushmark could not work · 3 the gate is inconclusive (--strict) · \
                   4 the run is not valid or not complete\n\
-                  Environment: NO_COLOR, PUSHMARK_COLOR, PUSHMARK_RESULTS (where runs go), PUSHMARK_LOG (error, warn, info, debug)"
+                  Environment: NO_COLOR, PUSHMARK_COLOR, PUSHMARK_RESULTS (where runs go), PUSHMARK_CACERT, PUSHMARK_INSECURE, PUSHMARK_CLIENT_CERT, PUSHMARK_CLIENT_KEY, PUSHMARK_SNI (as the options of these names), PUSHMARK_LOG (error, warn, info, debug)"
 )]
 pub(crate) struct Cli {
     /// When to use color
@@ -109,12 +110,58 @@ pub(crate) struct ScenarioArgs {
     /// Measure these transports instead of the scenario's own
     #[arg(long = "transport", value_name = "NAME", value_delimiter = ',', value_parser = transports())]
     pub(crate) transports: Vec<String>,
+    /// Measure over these carriers instead of the scenario's own: h1, h1+tls, h2c, h2+tls
+    #[arg(long = "carrier", value_name = "NAME", value_delimiter = ',', value_parser = carriers())]
+    pub(crate) carriers: Vec<String>,
+    #[command(flatten)]
+    pub(crate) tls: TargetTlsArgs,
     /// Shorten every duration for a smoke run; results are marked as such
     #[arg(long)]
     pub(crate) quick: bool,
     /// Allow a target outside loopback. Only ever point load at a server that is yours
     #[arg(long)]
     pub(crate) allow_remote: bool,
+}
+
+/// How connections to the scenario's target are secured; instead of what its `[target.tls]` says.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "TLS, for a target that already runs")]
+pub(crate) struct TargetTlsArgs {
+    /// Trust certificates that these have signed, or that are among them (PEM), instead of those that this system trusts
+    #[arg(long, value_name = "FILE", env = "PUSHMARK_CACERT")]
+    pub(crate) cacert: Option<String>,
+    /// Verify no certificate: the server may be anybody. Said in the report
+    #[arg(long, env = "PUSHMARK_INSECURE")]
+    pub(crate) insecure: bool,
+    /// Show this certificate to the server (PEM)
+    #[arg(long, value_name = "FILE", env = "PUSHMARK_CLIENT_CERT")]
+    pub(crate) client_cert: Option<String>,
+    /// The key of that certificate (PEM); it is read, and stands in no result
+    #[arg(long, value_name = "FILE", env = "PUSHMARK_CLIENT_KEY")]
+    pub(crate) client_key: Option<String>,
+    /// Ask for the certificate of this name instead of the address's host
+    #[arg(long, value_name = "NAME", env = "PUSHMARK_SNI")]
+    pub(crate) sni: Option<String>,
+}
+
+impl ScenarioArgs {
+    /// In the scenario crate's words.
+    pub(crate) fn target_tls(&self) -> TargetTls {
+        let TargetTlsArgs {
+            cacert,
+            insecure,
+            client_cert,
+            client_key,
+            sni,
+        } = self.tls.clone();
+        TargetTls {
+            cacert,
+            insecure,
+            client_cert,
+            client_key,
+            sni,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -354,6 +401,15 @@ pub(crate) struct TlsArgs {
     /// Its key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// Take only clients under TLS whose certificate one of these has signed, or is (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Speak this version of TLS alone: 1.2 or 1.3
+    #[arg(long, value_name = "VERSION", value_parser = ["1.2", "1.3"])]
+    pub(crate) tls_version: Option<String>,
+    /// Give clients tickets, with which later connections take up the keys of earlier ones
+    #[arg(long)]
+    pub(crate) tls_resumption: bool,
 }
 
 /// How much of what clients send may lie unread.
@@ -427,6 +483,10 @@ pub(crate) enum WhenFull {
 
 fn transports() -> PossibleValuesParser {
     PossibleValuesParser::new(registry::ROWS.iter().map(|row| row.name))
+}
+
+fn carriers() -> PossibleValuesParser {
+    PossibleValuesParser::new(Carrier::ALL.iter().map(|carrier| carrier.name()))
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

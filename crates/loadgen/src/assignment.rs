@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+pub use crate::carriage::CarriagePlan;
 use crate::course::Course;
 use crate::groups::Groups;
 use crate::recovery::Cut;
@@ -56,20 +57,6 @@ pub struct Assignment {
     /// What may go wrong, and what to do about it.
     #[serde(default)]
     pub trouble: TroublePlan,
-}
-
-/// Whom sessions over a secured carrier trust, and how many share a connection where the carrier can.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CarriagePlan {
-    /// Certificates that are trusted, or that have signed what is, in PEM form.
-    pub trusted: Option<String>,
-    /// Every certificate is believed.
-    pub insecure: bool,
-    /// The name that the certificate must have and that is sent; `None`: the address, which is not sent.
-    pub server_name: Option<String>,
-    /// What the plan says of the carrier.
-    pub setup: plan::CarriageSetup,
 }
 
 /// What may go wrong in a trial, as far as its sessions have to know.

@@ -8,6 +8,7 @@
 pub mod assignment;
 pub mod block;
 pub mod calibrate;
+mod carriage;
 mod controls;
 mod course;
 mod duo;

@@ -6,6 +6,7 @@ use pushmark_scenario::plan::{Cell, FaultMeans, Plan, StreamsPerConnection, Targ
 use pushmark_transport::carrier::{Carrier, Http};
 use pushmark_transport::registry;
 
+use crate::carriage::CarriagePlan;
 use crate::faults;
 
 /// Descriptors a process needs beside its connections.
@@ -146,6 +147,9 @@ pub fn obstacles(plan: &Plan, limits: Limits) -> Vec<String> {
             // Said once: it is the same for all cells.
             said = true;
             found.push(format!("{id}: {why}"));
+        }
+        if let Err(why) = CarriagePlan::of(cell) {
+            found.push(format!("{id}: TLS to the target: {why}"));
         }
         let embedded = cell.target == TargetPlan::Embedded;
         if embedded && server_processes > 1 && connections_per_session(cell) > 1 {

@@ -12,6 +12,7 @@ use pushmark_transport::carrier::Carrier;
 use pushmark_transport::control::{Disconnect, ServerStats};
 
 use crate::assignment::Totals;
+use crate::carriage::is_secured;
 use crate::outcome::{Known, Made};
 use crate::pressure;
 
@@ -274,10 +275,6 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
 
 fn carrier(cell: &Cell) -> Option<Carrier> {
     cell.variant.carrier.parse().ok()
-}
-
-fn is_secured(cell: &Cell) -> bool {
-    carrier(cell).is_some_and(Carrier::is_secured)
 }
 
 /// What connections are asked for, in words; `None` where nothing is to be agreed on.

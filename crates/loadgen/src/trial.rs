@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use pushmark_measure::{Metric, TrialSummary};
 use pushmark_scenario::plan::{Cell, Plan, TargetPlan, Workload};
-use pushmark_transport::carrier::Carrier;
 use pushmark_transport::control::ServerStats;
 use pushmark_transport::{Target, TransportError, registry};
 
-use crate::assignment::CarriagePlan;
+use crate::carriage::{CarriagePlan, is_secured};
 use crate::controls::Controls;
 use crate::duo::Duo;
 use crate::embedded::{Embedded, EmbeddedError, Launch, ServerProgram};
@@ -56,6 +55,9 @@ pub enum TrialError {
     /// The target's name or address cannot be resolved.
     #[error("the target {0} cannot be resolved")]
     Target(String),
+    /// What secures the connections to the target cannot be used.
+    #[error("TLS to the target: {0}")]
+    Trust(String),
     /// A worker process could not be started or spoken to.
     #[error("a load generator process could not be run: {0}")]
     Worker(#[from] std::io::Error),
@@ -114,12 +116,7 @@ pub(crate) async fn run(
     let in_process = registry::row(&cell.variant.transport).is_some_and(|row| row.in_process);
     let needs = preflight::needs(plan, id.cell_index, limits);
     let mut breaker = Breaker::prepare(cell, program).await?;
-    let carrier: Option<Carrier> = cell.variant.carrier.parse().ok();
-    let is_secured = carrier.is_some_and(Carrier::is_secured);
-    let mut carriage = CarriagePlan {
-        setup: cell.carriage,
-        ..CarriagePlan::default()
-    };
+    let mut carriage = CarriagePlan::of(cell).map_err(TrialError::Trust)?;
     // Held until the server has ended.
     let mut secured = None;
     let embedded = match &cell.target {
@@ -134,7 +131,10 @@ pub(crate) async fn run(
                 (launch.program, launch.verb) = (program, words);
             }
             breaker.place(&mut launch);
-            if is_secured {
+            if is_secured(cell) {
+                if cell.carriage.resumption {
+                    launch.flags.push("--tls-resumption".to_owned());
+                }
                 let made = Secured::make(launch.listen)?;
                 launch.flags.extend(made.serve_flags());
                 carriage.trusted = Some(made.trusted());

@@ -14,9 +14,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use pushmark_measure::{Books, ConnectionEvent, Interval, Nanos, Party, Phase, Recorder, Schedule, clock};
-use pushmark_scenario::plan::{Pattern, StreamsPerConnection, TlsVersion, Workload};
-use pushmark_transport::carrier::certificates::certificates;
-use pushmark_transport::carrier::tls::{Client, Settings, Trust, Version};
+use pushmark_scenario::plan::{Pattern, StreamsPerConnection, Workload};
 use pushmark_transport::carrier::{Carriage, Carrier, Streams, Windows, take_connected};
 use pushmark_transport::compression::{Compression, Window};
 use pushmark_transport::registry::{WithConnector, with_connector};
@@ -130,22 +128,7 @@ fn carriage(assignment: &Assignment, in_process: bool) -> Result<Carriage, Worke
     let carrier: Carrier = assignment.carrier.parse().map_err(|e| failed(&e))?;
     let plan = &assignment.carriage;
     let tls = match carrier.is_secured() {
-        true => {
-            let trust = match &plan.trusted {
-                _ if plan.insecure => Trust::Anybody,
-                Some(pem) => Trust::Roots(certificates(pem).map_err(|e| failed(&e))?),
-                None => Trust::Roots(Vec::new()),
-            };
-            let settings = Settings {
-                server_name: plan.server_name.clone(),
-                version: plan.setup.tls.map(|version| match version {
-                    TlsVersion::Tls1_2 => Version::Tls1_2,
-                    TlsVersion::Tls1_3 => Version::Tls1_3,
-                }),
-                ..Settings::trusting(trust)
-            };
-            Some(Arc::new(Client::new(settings).map_err(|e| failed(&e))?))
-        }
+        true => Some(Arc::new(plan.client().map_err(WorkerError::Carrier)?)),
         false => None,
     };
     let streams_per_connection = match plan.setup.streams_per_connection {

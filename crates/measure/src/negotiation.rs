@@ -124,6 +124,10 @@ impl Negotiation {
 
     /// Adds what another worker counted.
     pub fn merge(&mut self, other: &Negotiation) {
+        if self.asked.is_empty() {
+            self.asked.clone_from(&other.asked);
+        }
+        self.asked_to_resume |= other.asked_to_resume;
         for (words, count) in &other.agreed {
             *self.agreed.entry(words.clone()).or_default() += count;
         }

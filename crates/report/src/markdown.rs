@@ -54,6 +54,13 @@ pub fn markdown(comparison: &Comparison, checks: &[Check]) -> String {
     for grid in matrices.iter().chain(&grids) {
         table(grid, &mut out);
     }
+    if !comparison.negotiated.is_empty() {
+        out.push_str("Negotiated, from the connections themselves:\n\n");
+        for agreed in &comparison.negotiated {
+            out.push_str(&format!("- {}\n", escape(&agreed.text)));
+        }
+        out.push('\n');
+    }
     for line in words::legend(comparison, &[matrices, grids].concat()) {
         out.push_str(&format!("- {}\n", escape(&line)));
     }

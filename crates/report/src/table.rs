@@ -88,6 +88,14 @@ fn write(comparison: &Comparison, matrix: &[Grid], grids: Vec<Grid>, paint: Pain
     for part in pack(&legend) {
         line(&paint.dim(&part));
     }
+    if !comparison.negotiated.is_empty() {
+        line("negotiated, from the connections");
+    }
+    for agreed in &comparison.negotiated {
+        for part in wrap(&format!("  {}", agreed.text), WIDTH, 4) {
+            line(&part);
+        }
+    }
     let quality = &comparison.quality;
     for part in wrap(&format!("verdict {}", quality.headline()), WIDTH, 2) {
         line(&paint.grade(quality.grade, &part));

@@ -54,6 +54,11 @@ pub struct Options {
     pub overrides: Vec<(String, String)>,
     /// `--transport NAME`: these instead of the scenario's own. Empty: the scenario's own.
     pub transports: Vec<String>,
+    /// `--carrier NAME`: these instead of the scenario's own. Empty: the scenario's own.
+    pub carriers: Vec<String>,
+    /// `--cacert`, `--insecure`, `--client-cert`, `--client-key`, `--sni`: what is given stands instead of the scenario's
+    /// `[target.tls]`. Where the scenario has no target, its cells keep it for whoever gives them one.
+    pub target_tls: TargetTls,
     /// `--quick`: shorter times and one repeat, for a smoke run.
     pub quick: bool,
     /// `--allow-remote`: the target may lie outside loopback.

@@ -1,4 +1,5 @@
-//! Options of the command line, put into the parsed file before it is looked at: `--set`, `--transport`, `--quick`.
+//! Options of the command line, put into the parsed file before it is looked at: `--set`, `--transport`, `--carrier`, `--quick`,
+//! and those about TLS.
 //! They carry places of their own, so a problem in one is shown there and not in the file.
 
 use std::borrow::Cow;
@@ -8,7 +9,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use crate::diagnose::{Origins, Problem, quoted};
-use crate::plan::Catalogue;
+use crate::plan::{Catalogue, TargetTls};
 use crate::shape::not_toml;
 
 /// A value for a key, with the places where both are written on the command line.
@@ -132,6 +133,89 @@ pub(crate) fn put_text(
     let path = [section, key].map(|part| Spanned::new(place.clone(), Cow::Borrowed(part)));
     let value = DeValue::parse(toml_value).map_err(|error| not_toml(&error, place.start))?;
     put(tree, &path, Spanned::new(place.clone(), value.into_inner()))
+}
+
+/// An option of the command line about TLS: its key in `[target.tls]`, its value, and its place.
+pub(crate) struct TlsOption {
+    key: &'static str,
+    value: TlsValue,
+    place: Range<usize>,
+}
+
+#[derive(Clone)]
+enum TlsValue {
+    Text(String),
+    Yes,
+}
+
+/// Notes those that were given as texts that problems may point into.
+pub(crate) fn tls_options(origins: &mut Origins, given: &TargetTls) -> Vec<TlsOption> {
+    let texts = [
+        ("cacert", &given.cacert),
+        ("client-cert", &given.client_cert),
+        ("client-key", &given.client_key),
+        ("sni", &given.sni),
+    ];
+    let texts = texts
+        .into_iter()
+        .filter_map(|(key, text)| Some((key, TlsValue::Text(text.clone()?))));
+    let all = texts.chain(given.insecure.then_some(("insecure", TlsValue::Yes)));
+    all.map(|(key, value)| {
+        let text = match &value {
+            TlsValue::Text(text) => format!("--{key} {text}"),
+            TlsValue::Yes => format!("--{key}"),
+        };
+        let length = text.len();
+        let start = origins.add_option(text);
+        TlsOption {
+            key,
+            value,
+            place: start..start + length,
+        }
+    })
+    .collect()
+}
+
+/// Puts them into `[target.tls]`. Who trusts somebody verifies, and the other way round: the option stands, not the file.
+pub(crate) fn put_tls(tree: &mut DeTable<'_>, options: &[TlsOption]) -> Result<(), Problem> {
+    for option in options {
+        let path = ["target", "tls", option.key];
+        let path = path.map(|part| Spanned::new(option.place.clone(), Cow::Borrowed(part)));
+        let value = match &option.value {
+            TlsValue::Text(text) => DeValue::String(Cow::Owned(text.clone())),
+            TlsValue::Yes => DeValue::Boolean(true),
+        };
+        put(tree, &path, Spanned::new(option.place.clone(), value))?;
+        let given = |key: &str| options.iter().any(|other| other.key == key);
+        let other = match option.key {
+            "cacert" if !given("insecure") => "insecure",
+            "insecure" if !given("cacert") => "cacert",
+            _ => continue,
+        };
+        let target = tree.get_mut("target").map(Spanned::get_mut);
+        if let Some(DeValue::Table(target)) = target
+            && let Some(DeValue::Table(tls)) = target.get_mut("tls").map(Spanned::get_mut)
+        {
+            tls.remove_entry(other);
+        }
+    }
+    Ok(())
+}
+
+/// Puts the carriers of `--carrier` in the place of the file's.
+pub(crate) fn pick_carriers(tree: &mut DeTable<'_>, picked: &[(Range<usize>, &String)]) {
+    let Some((place, _)) = picked.first().cloned() else {
+        return;
+    };
+    let names = picked
+        .iter()
+        .map(|(span, name)| Spanned::new(span.clone(), DeValue::String(Cow::Owned((*name).clone()))));
+    let names = names.collect();
+    tree.remove_entry("carriers");
+    tree.insert(
+        Spanned::new(place.clone(), "carriers".into()),
+        Spanned::new(place, DeValue::Array(names)),
+    );
 }
 
 /// Puts the transports of `--transport` in the place of the file's, and drops carriers that none of them has.

@@ -8,7 +8,9 @@ mod carriage;
 mod catalogue;
 mod trouble;
 
-pub use carriage::{CarriageSetup, Compression, StreamsPerConnection, Takeover, TlsVersion, Windows};
+pub use carriage::{
+    CarriageSetup, Compression, StreamsPerConnection, Takeover, TargetTls, TlsVersion, Windows,
+};
 pub use catalogue::{Catalogue, CatalogueEntry};
 pub use trouble::{
     Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, Reconnect, ReconnectPolicy, SlowReaders,
@@ -99,6 +101,9 @@ pub struct Cell {
     pub server: ServerSetup,
     /// Where the load goes.
     pub target: TargetPlan,
+    /// How connections there are secured, where the carrier is and the server is not the embedded one.
+    #[serde(default)]
+    pub target_tls: TargetTls,
     /// Deadlines of the load generator's steps.
     pub deadlines: Deadlines,
     /// How both sides find out that the other is gone.
@@ -421,6 +426,7 @@ mod tests {
         let cell = Cell {
             id: "a-b".to_owned(),
             carriage: CarriageSetup::default(),
+            target_tls: TargetTls::default(),
             variant: Variant {
                 transport: "a".to_owned(),
                 carrier: "b".to_owned(),

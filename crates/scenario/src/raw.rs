@@ -221,9 +221,13 @@ pub(crate) struct CarrierSection {
     #[serde(rename = "connection-window")]
     #[schemars(with = "schema::OneOrList<schema::WindowText>", default, extend("default" = "256 MiB"))]
     pub(crate) connection_window: Field,
-    /// The one version of TLS that is offered, where the carrier has TLS. Left out: both, of which 1.3 is liked better.
-    #[schemars(with = "schema::TlsWord", default)]
+    /// The one version of TLS that is offered, where the carrier has TLS. Left out: both, of which 1.3 is liked better. A list
+    /// compares.
+    #[schemars(with = "schema::OneOrList<schema::TlsWord>", default)]
     pub(crate) tls: Field,
+    /// Connections take up the keys of earlier ones of the same worker, where the carrier has TLS. A list compares.
+    #[schemars(with = "schema::OneOrList<bool>", default, extend("default" = false))]
+    pub(crate) resumption: Field,
 }
 
 /// How what is sent is compressed: permessage-deflate (RFC 7692) for WebSocket, both ways; gzip for what a server answers by HTTP, down
@@ -388,6 +392,32 @@ pub(crate) struct TargetSection {
     /// Its host and port. Outside loopback only with `--allow-remote`.
     #[schemars(with = "schema::AddressText")]
     pub(crate) address: Field,
+    /// How connections to it are secured, where the carrier is.
+    #[schemars(with = "TargetTlsSection", default)]
+    pub(crate) tls: Option<Spanned<Table<TargetTlsSection>>>,
+}
+
+/// How connections to a server that already runs are secured. Files are those that would be found from where pushmark is started.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TargetTlsSection {
+    /// A file with the certificates that are trusted (PEM). Left out: those that this system trusts.
+    #[schemars(with = "String", default)]
+    pub(crate) cacert: Field,
+    /// Certificates are not verified: the server may be anybody.
+    #[schemars(with = "bool", default, extend("default" = false))]
+    pub(crate) insecure: Field,
+    /// A file with the certificate that is shown to the server, and those that vouch for it (PEM).
+    #[serde(rename = "client-cert")]
+    #[schemars(with = "String", default)]
+    pub(crate) client_cert: Field,
+    /// A file with its key (PEM).
+    #[serde(rename = "client-key")]
+    #[schemars(with = "String", default)]
+    pub(crate) client_key: Field,
+    /// The name that the certificate must have and that is sent. Left out: the host of the address.
+    #[schemars(with = "String", default)]
+    pub(crate) sni: Field,
 }
 
 /// How long the steps of the load generator may take.

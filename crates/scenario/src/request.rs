@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::diagnose::{Origins, Problem};
-use crate::overrides::{self, Override};
+use crate::overrides::{self, Override, TlsOption};
 use crate::plan::{Catalogue, Plan};
 use crate::resolve::{self, Surroundings};
 use crate::{Options, ScenarioText, effective, quick, shape};
@@ -14,6 +14,8 @@ pub(crate) struct Request<'r> {
     options: &'r Options,
     overrides: Vec<Override>,
     transports: Vec<(Range<usize>, &'r String)>,
+    carriers: Vec<(Range<usize>, &'r String)>,
+    target_tls: Vec<TlsOption>,
     quick: Range<usize>,
 }
 
@@ -28,12 +30,20 @@ impl<'r> Request<'r> {
             let start = origins.add_option(format!("--transport {name}")) + "--transport ".len();
             transports.push((start..start + name.len(), name));
         }
+        let mut carriers = Vec::new();
+        for name in &options.carriers {
+            let start = origins.add_option(format!("--carrier {name}")) + "--carrier ".len();
+            carriers.push((start..start + name.len(), name));
+        }
+        let target_tls = overrides::tls_options(origins, &options.target_tls);
         let quick = origins.add_option("--quick".to_owned());
         Request {
             scenario,
             options,
             overrides,
             transports,
+            carriers,
+            target_tls,
             quick: quick..quick + "--quick".len(),
         }
     }
@@ -50,6 +60,11 @@ impl<'r> Request<'r> {
             return Err(refused);
         }
         overrides::pick_transports(tree.get_mut(), &self.transports, catalogue);
+        overrides::pick_carriers(tree.get_mut(), &self.carriers);
+        let has_target = tree.get_ref().contains_key("target");
+        if has_target {
+            overrides::put_tls(tree.get_mut(), &self.target_tls).map_err(|problem| vec![problem])?;
+        }
 
         let surroundings = Surroundings {
             origins,
@@ -77,7 +92,16 @@ impl<'r> Request<'r> {
         resolve::check_length(&plan, &tree, origins)?;
 
         plan.quick = self.options.quick;
-        let as_written = self.overrides.is_empty() && self.transports.is_empty() && cuts.is_empty();
+        if !has_target {
+            for cell in &mut plan.cells {
+                cell.target_tls.clone_from(&self.options.target_tls);
+            }
+        }
+        let as_written = self.overrides.is_empty()
+            && self.transports.is_empty()
+            && self.carriers.is_empty()
+            && (self.target_tls.is_empty() || !has_target)
+            && cuts.is_empty();
         plan.source = match as_written {
             true => self.scenario.text().to_owned(),
             false => effective::to_toml(tree.get_ref())

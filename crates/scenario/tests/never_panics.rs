@@ -161,6 +161,7 @@ fn options() -> impl Strategy<Value = Options> {
             transports,
             quick,
             allow_remote,
+            ..Options::default()
         })
 }
 

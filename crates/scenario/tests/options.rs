@@ -298,6 +298,7 @@ fn all_options_together() {
         transports: vec!["long-poll".to_owned(), "null".to_owned()],
         quick: true,
         allow_remote: true,
+        ..Options::default()
     };
     let plan = good(PUSH, &options);
     assert_eq!((plan.axis, plan.cells.len()), (Some(Axis::Connections), 4));

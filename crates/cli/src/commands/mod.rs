@@ -48,6 +48,8 @@ pub(crate) fn plan(path: &Path, change: &ScenarioArgs, terminal: &Terminal) -> R
     let options = Options {
         overrides: change.overrides.clone(),
         transports: change.transports.clone(),
+        carriers: change.carriers.clone(),
+        target_tls: change.target_tls(),
         quick: change.quick,
         allow_remote: change.allow_remote,
     };

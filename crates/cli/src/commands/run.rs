@@ -9,7 +9,7 @@ use pushmark_measure::{
     Calibration, ConnectionEvent, Histogram, Interval, Metric, Phase, TrialSummary, clock,
 };
 use pushmark_results::{FORMAT_VERSION, Manifest, RunStatus, RunWriter, TrialWriter, host};
-use pushmark_scenario::{Plan, TargetPlan};
+use pushmark_scenario::{Cell, Plan, TargetPlan, TargetTls};
 use pushmark_transport::control::ServerStats;
 
 use crate::args::RunArgs;
@@ -112,6 +112,19 @@ fn announce(plan: &Plan, terminal: &Terminal) {
         "{trials} trials, {} at least{quick}",
         minutes(plan.least_duration())
     ));
+    let (insecure, unused) = (
+        plan.cells.iter().any(verifies_nothing),
+        plan.cells.iter().any(has_unused_tls),
+    );
+    if insecure {
+        terminal.warning("certificates are NOT verified (insecure): whoever answers may be anybody");
+    }
+    if unused {
+        terminal.warning(
+            "--cacert, --insecure, --client-cert, --client-key and --sni are for a scenario with a [target]: the server that is \
+             started for each trial has a certificate made for it, which is trusted",
+        );
+    }
     for cell in &plan.cells {
         if let TargetPlan::Address(address) = &cell.target {
             terminal.warning(&format!(
@@ -122,6 +135,14 @@ fn announce(plan: &Plan, terminal: &Terminal) {
             ));
         }
     }
+}
+
+fn verifies_nothing(cell: &Cell) -> bool {
+    cell.target != TargetPlan::Embedded && cell.target_tls.insecure
+}
+
+fn has_unused_tls(cell: &Cell) -> bool {
+    cell.target == TargetPlan::Embedded && cell.target_tls != TargetTls::default()
 }
 
 /// What is done about cells that one process or one address cannot carry.

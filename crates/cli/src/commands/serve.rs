@@ -7,7 +7,8 @@ use anyhow::Context;
 use pushmark_server::{Config, Injection, Server};
 use pushmark_transport::Heartbeat;
 use pushmark_transport::carrier::Windows;
-use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer};
+use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer, certificates};
+use pushmark_transport::carrier::tls::Version;
 use pushmark_transport::compression::{Compression, Window};
 use pushmark_transport::control::{CONTROL, READY};
 use pushmark_transport::seam::TcpOptions;
@@ -30,9 +31,25 @@ fn acceptor(args: &ServeArgs) -> anyhow::Result<Option<Acceptor>> {
             made
         }
         (None, Some(certificate), Some(key)) => Identity::from_pem(&read(certificate)?, &read(key)?)?,
+        _ if args.tls.client_ca.is_some() || args.tls.tls_version.is_some() || args.tls.tls_resumption => {
+            anyhow::bail!(
+                "TLS needs a certificate: add --tls-cert FILE --tls-key FILE, or --tls-cert-out FILE"
+            )
+        }
         _ => return Ok(None),
     };
-    Ok(Some(Acceptor::new(&identity, &Offer::default())?))
+    let client_ca = args.tls.client_ca.as_deref().map(read).transpose()?;
+    let offer = Offer {
+        version: match args.tls.tls_version.as_deref() {
+            Some("1.2") => Some(Version::Tls1_2),
+            Some(_) => Some(Version::Tls1_3),
+            None => None,
+        },
+        resumption: args.tls.tls_resumption,
+        client_ca: client_ca.as_deref().map(certificates).transpose()?,
+        ..Offer::default()
+    };
+    Ok(Some(Acceptor::new(&identity, &offer)?))
 }
 
 /// What is compressed for clients that ask.

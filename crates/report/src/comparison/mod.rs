@@ -4,18 +4,20 @@
 mod aftermath;
 mod measures;
 mod measures_of_faults;
+mod negotiated;
 mod quality;
 mod rows;
 
 use pushmark_measure::Grade;
 use pushmark_measure::stats::Spread;
-use pushmark_results::plan::{Axis, Cell, Plan, TargetPlan, Workload};
+use pushmark_results::plan::{Axis, Cell, Plan, TargetPlan, Variant, Workload};
 use pushmark_results::run::{Run, RunStatus};
 use serde::Serialize;
 
 pub use aftermath::{Aftermath, Attempts, FaultRow, Noticed};
 pub(crate) use aftermath::{beside_the_kind, fault_name};
 pub(crate) use measures::opened;
+pub use negotiated::Agreed;
 pub use quality::{PlacedFinding, Quality};
 pub(crate) use rows::{finished, is_thin};
 
@@ -63,6 +65,9 @@ pub struct Comparison {
     pub carrier: Option<String>,
     /// One for each point of the sweep, ascending; a single one without a sweep.
     pub points: Vec<Point>,
+    /// What connections agreed on with their peer; left out of the JSON form where that was not kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub negotiated: Vec<Agreed>,
     /// How far all of it can be trusted.
     pub quality: Quality,
 }
@@ -198,31 +203,37 @@ impl Comparison {
                 pairs.push(&cell.variant);
             }
         }
-        let variants = pairs.iter().map(|v| VariantName {
-            label: shorten(
-                &visible(&match &carrier {
-                    Some(_) => v.transport.clone(),
-                    None => format!("{}-{}", v.transport, v.carrier),
-                }),
-                LONGEST_LABEL,
-            ),
-            transport: visible(&v.transport),
-            carrier: visible(&v.carrier),
-        });
+        let variants: Vec<VariantName> = pairs
+            .iter()
+            .map(|v| VariantName {
+                label: shorten(
+                    &visible(&match &carrier {
+                        Some(_) => v.transport.clone(),
+                        None => format!("{}-{}", v.transport, v.carrier),
+                    }),
+                    LONGEST_LABEL,
+                ),
+                transport: visible(&v.transport),
+                carrier: visible(&v.carrier),
+            })
+            .collect();
         let workload = match plan.cells.first().map(|c| &c.workload) {
             Some(Workload::Connect { .. }) => WorkloadKind::Connect,
             Some(Workload::Echo(_)) => WorkloadKind::Echo,
             Some(Workload::Push(_)) | None => WorkloadKind::Push,
         };
-        let points = swept_values(plan).into_iter().map(|value| {
-            let cells: Vec<Option<usize>> = pairs
-                .iter()
-                .map(|v| {
-                    plan.cells
-                        .iter()
-                        .position(|c| &&c.variant == v && same_point(c.point, value))
-                })
-                .collect();
+        let cells_at = |value: Option<f64>| -> Vec<Option<usize>> {
+            let at = |v: &&Variant| {
+                let here = |c: &Cell| c.variant == **v && same_point(c.point, value);
+                plan.cells.iter().position(here)
+            };
+            pairs.iter().map(at).collect()
+        };
+        let values = swept_values(plan);
+        let columns: Vec<_> = values.iter().map(|value| cells_at(*value)).collect();
+        let negotiated = negotiated::lines(run, &variants, &columns);
+        let points = values.into_iter().map(|value| {
+            let cells = cells_at(value);
             let (short, label) = value.map_or_else(Default::default, |v| names_of(plan, v, &cells));
             let columns = cells
                 .iter()
@@ -258,8 +269,9 @@ impl Comparison {
             repeats: plan.repeats,
             axis: plan.axis,
             points: points.collect(),
+            negotiated,
             quality: Quality::of(run),
-            variants: variants.collect(),
+            variants,
             carrier: carrier.map(|c| visible(&c)),
         }
     }

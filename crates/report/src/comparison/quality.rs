@@ -1,6 +1,7 @@
 //! How far a run can be trusted: the worst grade, every reason with its place, and remarks on the run as a whole.
 
 use pushmark_measure::Grade;
+use pushmark_results::plan::TargetPlan;
 use pushmark_results::run::{Run, RunStatus};
 use serde::Serialize;
 
@@ -12,6 +13,9 @@ pub struct Quality {
     /// The worst grade of the finished trials; at best suspect when the run did not end as planned, invalid when no
     /// trial finished.
     pub grade: Grade,
+    /// A smoke run.
+    #[serde(skip)]
+    smoke: bool,
     /// Trials the plan asked for.
     pub trials_planned: u64,
     /// Trials that finished.
@@ -95,6 +99,15 @@ impl Quality {
         if plan.quick {
             caveats.push("quick: a smoke run, not a measurement".to_owned());
         }
+        if plan
+            .cells
+            .iter()
+            .any(|c| c.target != TargetPlan::Embedded && c.target_tls.insecure)
+        {
+            caveats.push(
+                "insecure: no certificate was verified, so whoever answered may have been anybody".to_owned(),
+            );
+        }
         let done = format!("{trials_finished} of {trials_planned} trials finished");
         let why = manifest
             .status_reason
@@ -120,6 +133,7 @@ impl Quality {
         }
         Quality {
             grade,
+            smoke: plan.quick,
             trials_planned,
             trials_finished,
             trials_doubted: finished().filter(|t| t.verdict.grade() > Grade::Valid).count() as u64,
@@ -134,8 +148,8 @@ impl Quality {
         let word = self.grade.as_str();
         match (self.trials_finished, self.trials_doubted) {
             (0, _) => format!("{word}: no trial finished"),
-            // A valid run with a caveat is a smoke run: sound, but no measurement.
-            (all, 0) if self.grade == Grade::Valid && !self.caveats.is_empty() => {
+            // Sound, but no measurement.
+            (all, 0) if self.grade == Grade::Valid && self.smoke => {
                 format!("{word} as a smoke run: nothing went wrong in {all} trials")
             }
             (all, 0) if self.grade == Grade::Valid => {

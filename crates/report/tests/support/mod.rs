@@ -229,6 +229,7 @@ pub(crate) fn cell(
     Cell {
         id: id.to_owned(),
         carriage: Default::default(),
+        target_tls: Default::default(),
         variant: Variant {
             transport: v.transport.to_owned(),
             carrier: v.carrier.to_owned(),

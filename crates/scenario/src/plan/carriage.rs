@@ -58,6 +58,22 @@ impl Takeover {
     }
 }
 
+/// How connections to a server that already runs are secured. Paths only: what is in the files is read when a trial begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TargetTls {
+    /// A file with the certificates that are trusted; `None`: those that this system trusts.
+    pub cacert: Option<String>,
+    /// Every certificate is believed.
+    pub insecure: bool,
+    /// A file with the certificate that is shown to the server.
+    pub client_cert: Option<String>,
+    /// A file with its key.
+    pub client_key: Option<String>,
+    /// The name that the certificate must have and that is sent; `None`: the host of the address.
+    pub sni: Option<String>,
+}
+
 /// How many sessions share a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,7 +1,7 @@
 //! Conditions: the settings that may be lists of something other than numbers, multiplied out.
 
 use super::values::Swept;
-use crate::plan::{Compression, Encoding, Fault, Heartbeat, Reconnect, WhenFull};
+use crate::plan::{Compression, Encoding, Fault, Heartbeat, Reconnect, TlsVersion, WhenFull};
 
 /// One combination of the settings that are not numbers.
 pub(super) struct Condition {
@@ -13,6 +13,8 @@ pub(super) struct Condition {
     pub(super) when_full: WhenFull,
     pub(super) compression: Option<Compression>,
     pub(super) encoding: Encoding,
+    pub(super) tls: Option<TlsVersion>,
+    pub(super) resumption: bool,
 }
 
 impl Default for Condition {
@@ -25,6 +27,8 @@ impl Default for Condition {
             when_full: WhenFull::DropOldest,
             compression: None,
             encoding: Encoding::Text,
+            tls: None,
+            resumption: false,
         }
     }
 }

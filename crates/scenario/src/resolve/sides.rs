@@ -7,9 +7,11 @@ use serde_spanned::Spanned;
 
 use super::sharing::{Sharing, sharing};
 use super::values::{Findings, Swept};
-use crate::diagnose::{Problem, quoted};
-use crate::plan::{CarriageSetup, Deadlines, ServerSetup, TargetPlan, TlsVersion, WhenFull};
-use crate::raw::{ScenarioFile, Table, TargetSection};
+use crate::diagnose::{Problem, is_printable, quoted};
+use crate::plan::{
+    CarriageSetup, Deadlines, ServerSetup, TargetPlan, TargetTls, TlsVersion, WhenFull,
+};
+use crate::raw::{Field, ScenarioFile, Table, TargetSection, TargetTlsSection};
 
 const MOST_THREADS: u64 = 1_024;
 const LARGEST_OUTBOX_MESSAGES: u64 = 1_000_000;
@@ -35,9 +37,12 @@ const TLS_VERSIONS: &[(&str, TlsVersion)] = &[("1.2", TlsVersion::Tls1_2), ("1.3
 pub(super) struct Sides {
     pub(super) carriage: CarriageSetup,
     pub(super) sharing: Sharing,
+    pub(super) tls: Swept<Option<TlsVersion>>,
+    pub(super) resumption: Swept<bool>,
     pub(super) server: ServerSetup,
     pub(super) when_full: Swept<WhenFull>,
     pub(super) target: TargetPlan,
+    pub(super) target_tls: TargetTls,
     pub(super) deadlines: Deadlines,
 }
 
@@ -80,26 +85,98 @@ pub(super) fn sides(findings: &mut Findings, file: &ScenarioFile, allow_remote: 
         Some(section) => target(findings, section, allow_remote).unwrap_or(TargetPlan::Embedded),
         None => TargetPlan::Embedded,
     };
+    let section = file.carrier.as_ref().map(|section| &section.get_ref().0);
+    let tls = section.and_then(|s| s.tls.as_ref());
+    let tls = tls.and_then(|value| {
+        findings.swept(value, "carrier.tls", PartialEq::eq, |findings, value| {
+            let text = findings.text(value, "carrier.tls", "a version in quotes", "\"1.3\"")?;
+            findings
+                .word(text, value.span(), "carrier.tls", TLS_VERSIONS)
+                .map(Some)
+        })
+    });
+    let resumption = section.and_then(|s| s.resumption.as_ref());
+    let resumption = resumption.and_then(|value| {
+        findings.swept(value, "carrier.resumption", PartialEq::eq, |findings, value| {
+            findings.yes_or_no(value, "carrier.resumption")
+        })
+    });
+    let tls_section = file
+        .target
+        .as_ref()
+        .and_then(|section| section.get_ref().0.tls.as_ref());
     Sides {
-        carriage: carriage(findings, file),
+        carriage: CarriageSetup::default(),
         sharing: sharing(findings, file),
+        tls: tls.unwrap_or(Swept::one(None)),
+        resumption: resumption.unwrap_or(Swept::one(false)),
         server,
         when_full,
+        target_tls: tls_section.map_or_else(TargetTls::default, |section| target_tls(findings, section)),
         target,
         deadlines,
     }
 }
 
-fn carriage(findings: &mut Findings, file: &ScenarioFile) -> CarriageSetup {
-    let mut setup = CarriageSetup::default();
-    let Some(section) = file.carrier.as_ref().map(|section| &section.get_ref().0) else {
-        return setup;
+fn target_tls(findings: &mut Findings, section: &Spanned<Table<TargetTlsSection>>) -> TargetTls {
+    let place = section.span();
+    let section = &section.get_ref().0;
+    let mut text = |value: &Field, key: &str, example: &str| {
+        let value = value.as_ref()?;
+        let text = findings.text(value, key, "a text in quotes", example)?;
+        if text.is_empty() || !is_printable(text) {
+            let message = format!(
+                "`{key}` is {}",
+                if text.is_empty() { "empty" } else { "not printable" }
+            );
+            findings.add(Problem::at(value.span(), message, "not usable").hint(format!("as in {example}")));
+            return None;
+        }
+        Some(text.to_owned())
     };
-    setup.tls = section.tls.as_ref().and_then(|value| {
-        let text = findings.text(value, "carrier.tls", "a version in quotes", "\"1.3\"")?;
-        findings.word(text, value.span(), "carrier.tls", TLS_VERSIONS)
-    });
-    setup
+    let tls = TargetTls {
+        cacert: text(&section.cacert, "target.tls.cacert", "\"ca.pem\""),
+        client_cert: text(&section.client_cert, "target.tls.client-cert", "\"client.pem\""),
+        client_key: text(&section.client_key, "target.tls.client-key", "\"client-key.pem\""),
+        sni: text(&section.sni, "target.tls.sni", "\"push.example\""),
+        insecure: false,
+    };
+    let insecure = section.insecure.as_ref();
+    let insecure = insecure.and_then(|value| findings.yes_or_no(value, "target.tls.insecure"));
+    for (there, missing) in [
+        (
+            &section.client_cert,
+            (
+                &section.client_key,
+                "`target.tls.client-key`",
+                "client-key = \"key.pem\"",
+            ),
+        ),
+        (
+            &section.client_key,
+            (
+                &section.client_cert,
+                "`target.tls.client-cert`",
+                "client-cert = \"client.pem\"",
+            ),
+        ),
+    ] {
+        if let (Some(_), (None, what, example)) = (there, missing) {
+            findings.missing(Some(place.clone()), what, example);
+        }
+    }
+    if let (Some(value), Some(true)) = (&section.cacert, insecure) {
+        let problem = Problem::at(
+            value.span(),
+            "nothing is verified, so nobody need be trusted",
+            "with insecure = true",
+        );
+        findings.add(problem.hint("take either `cacert` or `insecure` out"));
+    }
+    TargetTls {
+        insecure: insecure.unwrap_or(false),
+        ..tls
+    }
 }
 
 fn target(

@@ -164,6 +164,8 @@ pub(super) fn cells(
         ("server.when-full", &sides.when_full.list),
         ("compression", &compressions.list),
         ("workload.encoding", &workload.encodings.list),
+        ("carrier.tls", &sides.tls.list),
+        ("carrier.resumption", &sides.resumption.list),
     ];
     let mut others = others
         .into_iter()
@@ -185,7 +187,7 @@ pub(super) fn cells(
         findings.add(problem.also(first.clone(), "the first list").hint(hint));
         return None;
     }
-    let conditions = troubles.conditions(&sides.when_full);
+    let conditions = troubles.conditions(sides);
     let conditions = compression::multiply(conditions, compressions);
     let conditions = times(conditions, &workload.encodings, |condition, encoding| {
         condition.encoding = encoding;
@@ -256,9 +258,12 @@ pub(super) fn cells(
                         },
                         carriage: CarriageSetup {
                             compression: condition.compression,
+                            tls: condition.tls,
+                            resumption: condition.resumption,
                             ..way.setup(sides.carriage)
                         },
                         target: sides.target.clone(),
+                        target_tls: sides.target_tls.clone(),
                         deadlines: sides.deadlines,
                         heartbeat: condition.heartbeat,
                         tcp: troubles.tcp,

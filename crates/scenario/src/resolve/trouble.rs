@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_spanned::Spanned;
 
 use super::condition::{Condition, times};
+use super::sides::Sides;
 use super::values::{Findings, Swept};
 use crate::diagnose::{Problem, quoted};
 use crate::plan::{
     Fault, FaultKind, FaultMeans, Heartbeat, Jitter, Keepalive, ReconnectPolicy, SlowReaders, TargetPlan,
-    TcpOptions, WhenFull,
+    TcpOptions, TlsVersion, WhenFull,
 };
 use crate::raw::{FaultSection, Given, ScenarioFile, Table};
 use crate::units::show_duration;
@@ -138,7 +139,7 @@ impl Troubles {
     }
 
     /// Every combination, the fault varying slowest.
-    pub(super) fn conditions(&self, when_full: &Swept<WhenFull>) -> Vec<Condition> {
+    pub(super) fn conditions(&self, sides: &Sides) -> Vec<Condition> {
         let mut conditions = vec![Condition::default()];
         for (fault, kinds) in &self.faults {
             conditions = times(conditions, kinds, |c, kind| {
@@ -168,7 +169,7 @@ impl Troubles {
                 if resume { "with resume" } else { "without resume" }.to_owned()
             });
         }
-        times(conditions, when_full, |c, when_full| {
+        conditions = times(conditions, &sides.when_full, |c, when_full| {
             c.when_full = when_full;
             match when_full {
                 WhenFull::DropOldest => "drop-oldest",
@@ -176,6 +177,19 @@ impl Troubles {
                 WhenFull::Disconnect => "disconnect",
             }
             .to_owned()
+        });
+        conditions = times(conditions, &sides.tls, |c, tls| {
+            c.tls = tls;
+            match tls {
+                None => "any TLS",
+                Some(TlsVersion::Tls1_2) => "TLS 1.2",
+                Some(TlsVersion::Tls1_3) => "TLS 1.3",
+            }
+            .to_owned()
+        });
+        times(conditions, &sides.resumption, |c, resumption| {
+            c.resumption = resumption;
+            if resumption { "resumed" } else { "cold" }.to_owned()
         })
     }
 }
@@ -281,23 +295,9 @@ fn reconnect(findings: &mut Findings, file: &ScenarioFile) -> (Swept<ReconnectPo
             .unwrap_or(Swept::one(Jitter::default())),
     };
     let resumes = section.resume.as_ref().and_then(|value| {
-        findings.swept(
-            value,
-            "reconnect.resume",
-            PartialEq::eq,
-            |findings, value| match value.get_ref() {
-                Given::Bool(resume) => Some(*resume),
-                _ => {
-                    let problem = Problem::at(
-                        value.span(),
-                        "`reconnect.resume` is neither true nor false",
-                        "neither",
-                    );
-                    findings.add(problem.hint("write resume = true"));
-                    None
-                }
-            },
-        )
+        findings.swept(value, "reconnect.resume", PartialEq::eq, |findings, value| {
+            findings.yes_or_no(value, "reconnect.resume")
+        })
     });
     let Some(value) = &section.policy else {
         findings.missing(Some(place), "`reconnect.policy`", r#"policy = "native""#);

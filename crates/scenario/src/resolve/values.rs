@@ -282,6 +282,20 @@ impl Findings {
         None
     }
 
+    /// True or false.
+    pub(super) fn yes_or_no(&mut self, value: &Spanned<Given>, key: &str) -> Option<bool> {
+        match value.get_ref() {
+            Given::Bool(yes) => Some(*yes),
+            _ => {
+                let message = format!("`{key}` is neither true nor false");
+                let word = key.rsplit('.').next().unwrap_or(key);
+                let hint = format!("write {word} = true");
+                self.add(Problem::at(value.span(), message, "neither").hint(hint));
+                None
+            }
+        }
+    }
+
     /// A value, or a list of different ones.
     pub(super) fn swept<T>(
         &mut self,

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, KeyPair};
+use rustls::RootCertStore;
+use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::TlsAcceptor;
 
 use super::Http;
@@ -157,8 +159,10 @@ pub struct Offer {
     pub http: Vec<Http>,
     /// The one version of TLS; `None`: both.
     pub version: Option<Version>,
-    /// Clients may take up the keys of earlier connections: the server remembers some, and gives tickets.
+    /// Clients may take up the keys of earlier connections: the server gives tickets.
     pub resumption: bool,
+    /// Clients must show a certificate that one of these has signed, or is; `None`: they are asked for none.
+    pub client_ca: Option<Vec<CertificateDer<'static>>>,
 }
 
 impl Default for Offer {
@@ -167,6 +171,7 @@ impl Default for Offer {
             http: vec![Http::Http2, Http::Http1_1],
             version: None,
             resumption: false,
+            client_ca: None,
         }
     }
 }
@@ -182,16 +187,28 @@ impl std::fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// Shows `identity` and asks clients for nothing.
+    /// Shows `identity`, and asks of clients what `offer` says.
     ///
     /// # Errors
     /// The certificate and the key do not fit, or are of a kind that is not known.
     pub fn new(identity: &Identity, offer: &Offer) -> Result<Self, CertificateError> {
         let failed = |e: rustls::Error| CertificateError::Use(e.to_string());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        let builder = rustls::ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(offer.version))
-            .map_err(failed)?
-            .with_no_client_auth()
+            .map_err(failed)?;
+        let builder = match &offer.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(certificates) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates {
+                    roots.add(certificate.clone()).map_err(failed)?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+                builder.with_client_cert_verifier(verifier.map_err(|e| CertificateError::Use(e.to_string()))?)
+            }
+        };
+        let mut config = builder
             .with_single_cert(identity.chain.clone(), identity.key.clone_key())
             .map_err(failed)?;
         config.alpn_protocols = offer
@@ -199,7 +216,10 @@ impl Acceptor {
             .iter()
             .map(|http| http.alpn().as_bytes().to_vec())
             .collect();
-        if !offer.resumption {
+        if offer.resumption {
+            // As servers mostly do it: the keys lie with the client, sealed, and nothing is remembered here.
+            config.ticketer = Ticketer::new().map_err(failed)?;
+        } else {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
