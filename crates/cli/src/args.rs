@@ -401,7 +401,7 @@ pub(crate) struct TlsArgs {
     /// Its key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Take only clients under TLS whose certificate one of these has signed, or is (PEM)
+    /// Clients under TLS must show a certificate that one of these has signed, or is (PEM)
     #[arg(long, value_name = "FILE")]
     pub(crate) client_ca: Option<PathBuf>,
     /// Speak this version of TLS alone: 1.2 or 1.3

@@ -117,6 +117,8 @@ pub(crate) struct Facts {
     /// Last counts of server processes that were ended in order.
     pub(crate) earlier_servers: Vec<ServerStats>,
     pub(crate) proxy_delay_p99_ns: Option<u64>,
+    /// Sessions whose connect time was taken.
+    pub(crate) connects_timed: u64,
     /// Memory that the kernel kept for TCP sockets at both ends of the measured window, in bytes.
     pub(crate) kernel_tcp_start: Option<u64>,
     pub(crate) kernel_tcp_end: Option<u64>,
@@ -264,6 +266,10 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         slow: slow_reading(&totals, &facts),
         fault_failed: facts.fault_failed.clone(),
         proxy_delay_p99_ns: facts.proxy_delay_p99_ns,
+        opened_in_window: match cell.workload {
+            Workload::Connect { .. } => facts.connects_timed,
+            _ => 0,
+        },
         negotiation: Negotiation {
             asked: asked(cell).unwrap_or_default(),
             asked_to_resume: cell.carriage.resumption && is_secured(cell),

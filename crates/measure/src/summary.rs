@@ -121,6 +121,8 @@ pub struct TrialSummary {
     pub fault_failed: Option<String>,
     /// Added by the proxy that makes faults, 99th percentile each way, in nanoseconds; `None` without one.
     pub proxy_delay_p99_ns: Option<u64>,
+    /// Sessions that were opened in the measured window, where opening them is the load; each was closed again.
+    pub opened_in_window: u64,
     /// What connections agreed on with their peer; nothing in runs of before that was kept.
     pub negotiation: Negotiation,
     /// The trial was ended before its time (a signal, or a worker or server that died).

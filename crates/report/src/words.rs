@@ -192,6 +192,10 @@ const GLOSSARY: &[(&str, &str)] = &[
         "From the start of the TCP connect to a session that can carry messages.",
     ),
     (
+        "negotiated",
+        "What connections agreed on with their peer, from the connections themselves. One that got something else than what was asked for makes its trial invalid.",
+    ),
+    (
         "repeat",
         "Variants are measured in turn, several times over, so that a drift of the machine hits all alike. The spread between repeats is the noise that a difference must exceed.",
     ),

@@ -12,7 +12,7 @@ mod common;
 use std::time::Duration;
 
 use common::{PUSH, only, plan_of, plan_with, set, wide_catalogue};
-use pushmark_scenario::{Arrival, Axis, Options, Plan, ScenarioText, Workload, plan};
+use pushmark_scenario::{Arrival, Axis, Options, Plan, ScenarioText, TargetTls, TlsVersion, Workload, plan};
 
 fn good(text: &str, options: &Options) -> Plan {
     plan_with(text, options).unwrap_or_else(|error| panic!("{error}"))
@@ -308,4 +308,121 @@ fn all_options_together() {
             .all(|cell| matches!(cell.workload, Workload::Echo(_)))
     );
     assert_round_trip(&plan);
+}
+
+#[test]
+fn carriers_are_picked_as_transports_are() {
+    let options = Options {
+        carriers: vec!["h2+tls".to_owned(), "h1".to_owned()],
+        ..only(&["sse"])
+    };
+    let plan = good(
+        &PUSH.replace("\n[load]", "carriers = [\"h1+tls\"]\n\n[load]"),
+        &options,
+    );
+    let ids: Vec<&str> = plan.cells.iter().map(|cell| cell.id.as_str()).collect();
+    assert_eq!(ids, ["sse-h2+tls", "sse-h1"]);
+    assert_round_trip(&plan);
+}
+
+#[test]
+fn tls_options_stand_instead_of_the_targets_own() {
+    let target = |rest: &str| format!("{PUSH}\n[target]\naddress = \"127.0.0.1:9000\"\n{rest}");
+    let file = "\n[target.tls]\ncacert = \"mine.pem\"\nsni = \"push.example\"\n";
+    let option = |cacert: Option<&str>, insecure| Options {
+        target_tls: TargetTls {
+            cacert: cacert.map(str::to_owned),
+            insecure,
+            ..TargetTls::default()
+        },
+        ..Options::default()
+    };
+    for (rest, options, cacert, insecure) in [
+        (file, Options::default(), Some("mine.pem"), false),
+        (
+            file,
+            option(Some("other's \"own\".pem"), false),
+            Some("other's \"own\".pem"),
+            false,
+        ),
+        ("", option(Some("other.pem"), false), Some("other.pem"), false),
+        // Who verifies nothing needs nobody to trust, and the other way round.
+        (file, option(None, true), None, true),
+        (
+            "\n[target.tls]\ninsecure = true\n",
+            option(Some("other.pem"), false),
+            Some("other.pem"),
+            false,
+        ),
+    ] {
+        let plan = good(&target(rest), &options);
+        let tls = &plan.cells[0].target_tls;
+        assert_eq!(
+            (tls.cacert.as_deref(), tls.insecure),
+            (cacert, insecure),
+            "{rest}"
+        );
+        assert_eq!(tls.sni.as_deref(), (rest == file).then_some("push.example"));
+        assert_round_trip(&plan);
+    }
+    // Without a target the file stays as it is; who is given one later has them.
+    let plan = good(PUSH, &option(Some("other.pem"), false));
+    assert_eq!(plan.source, PUSH);
+    assert_eq!(plan.cells[0].target_tls.cacert.as_deref(), Some("other.pem"));
+    for (rest, part) in [
+        (
+            "\n[target.tls]\nclient-cert = \"c.pem\"\n",
+            "`target.tls.client-key` is missing",
+        ),
+        (
+            "\n[target.tls]\nclient-key = \"k.pem\"\n",
+            "`target.tls.client-cert` is missing",
+        ),
+        (
+            "\n[target.tls]\ncacert = \"c.pem\"\ninsecure = true\n",
+            "nothing is verified",
+        ),
+        ("\n[target.tls]\ninsecure = \"yes\"\n", "neither true nor false"),
+        ("\n[target.tls]\nsni = \"\"\n", "is empty"),
+    ] {
+        let error = plan_of(&target(rest)).expect_err(rest).to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn versions_of_tls_and_resumption_can_be_compared() {
+    let text = |lines: &str| format!("{PUSH}\n[carrier]\n{lines}\n");
+    let plan = good(
+        &text("tls = [\"1.2\", \"1.3\"]\nresumption = [false, true]"),
+        &only(&["sse"]),
+    );
+    assert_eq!(plan.axis, Some(Axis::Condition));
+    let cells = plan.cells.iter().map(|cell| {
+        let carriage = cell.carriage;
+        (cell.condition.as_str(), carriage.tls, carriage.resumption)
+    });
+    let (old, new) = (Some(TlsVersion::Tls1_2), Some(TlsVersion::Tls1_3));
+    assert_eq!(
+        cells.collect::<Vec<_>>(),
+        [
+            ("TLS 1.2, cold", old, false),
+            ("TLS 1.2, resumed", old, true),
+            ("TLS 1.3, cold", new, false),
+            ("TLS 1.3, resumed", new, true),
+        ]
+    );
+    let one = good(&text("tls = \"1.2\"\nresumption = true"), &Options::default());
+    assert_eq!(
+        (
+            one.axis,
+            one.cells[0].carriage.tls,
+            one.cells[0].carriage.resumption
+        ),
+        (None, old, true)
+    );
+    assert!(!good(PUSH, &Options::default()).cells[0].carriage.resumption);
+    for lines in ["tls = [\"1.2\", \"1.1\"]", "resumption = \"on\"", "tls = []"] {
+        assert!(plan_of(&text(lines)).is_err(), "{lines}");
+    }
 }

@@ -51,6 +51,7 @@ fn the_questions_are_there() {
         "fan-out",
         "feed",
         "half-open",
+        "handshake",
         "herd",
         "http2",
         "loss",
@@ -61,6 +62,7 @@ fn the_questions_are_there() {
         "slow-reader",
         "small-frames",
         "stall",
+        "tls",
     ] {
         assert!(
             names.iter().any(|n| n == name),

@@ -432,6 +432,7 @@ impl Conductor<'_> {
 
     fn take_interval(&mut self, interval: &pushmark_measure::Interval) -> Result<(), TrialError> {
         self.facts.counters.merge(&interval.counters);
+        self.facts.connects_timed += interval.measured.count(Metric::ConnectTime);
         let mut measured = Histograms::default();
         for metric in [Metric::Latency, Metric::SendDelay, Metric::GeneratorDelay] {
             if let Some(histogram) = interval.measured.get(metric) {

@@ -48,7 +48,7 @@ const fn quantile(
     of: (Metric, f64),
     better: Better,
 ) -> Measure {
-    let of_messages = !matches!(of.0, Metric::ConnectTime);
+    let of_messages = !matches!(of.0, Metric::ConnectTime | Metric::TlsConnectTime);
     Measure {
         key,
         group,
@@ -342,6 +342,40 @@ pub(super) const MEASURES: &[Measure] = &[
         (Metric::ConnectTime, 0.99),
         Better::Smaller,
     ),
+    quantile(
+        "tls_connect_time_ns_p50",
+        "of it TLS",
+        "p50",
+        (Metric::TlsConnectTime, 0.5),
+        Better::Neither,
+    ),
+    quantile(
+        "tls_connect_time_ns_p99",
+        "of it TLS",
+        "p99",
+        (Metric::TlsConnectTime, 0.99),
+        Better::Neither,
+    ),
+    Measure {
+        of_messages: false,
+        ..cost(
+            "server_cpu_us_per_connect",
+            "CPU per connect",
+            "server",
+            Quantity::Microseconds,
+            |s| cpu_per_connect(s, &s.server),
+        )
+    },
+    Measure {
+        of_messages: false,
+        ..cost(
+            "client_cpu_us_per_connect",
+            "CPU per connect",
+            "client",
+            Quantity::Microseconds,
+            |s| cpu_per_connect(s, &s.generator),
+        )
+    },
     Measure {
         of_messages: false,
         ..sum("sessions_failed", "sessions", "failed", |s| {
@@ -384,7 +418,7 @@ impl Measure {
         matches!(
             self.read,
             Read::Quantile(
-                Metric::FanoutDelay | Metric::GeneratorDelay | Metric::KernelLatency,
+                Metric::FanoutDelay | Metric::GeneratorDelay | Metric::KernelLatency | Metric::TlsConnectTime,
                 _
             )
         ) || matches!(
@@ -393,6 +427,8 @@ impl Measure {
         ) || matches!(
             self.key,
             "compression_ratio"
+                | "server_cpu_us_per_connect"
+                | "client_cpu_us_per_connect"
                 | "proxy_delay_ns_p99"
                 | "stayed_before_ns_p99"
                 | "stayed_after_ns_p99"
@@ -424,6 +460,12 @@ fn cpu(s: &TrialSummary, side: &Cost) -> Option<(f64, bool)> {
 
 fn wire(s: &TrialSummary, read: fn(&Wire) -> Option<f64>) -> Option<(f64, bool)> {
     read(s.wire.as_ref()?).map(|value| (value, false))
+}
+
+/// What opening a session and closing it again cost one side.
+fn cpu_per_connect(s: &TrialSummary, side: &Cost) -> Option<(f64, bool)> {
+    side.cpu_user_ns?.checked_add(side.cpu_system_ns?)?;
+    side.cpu_us_per_delivery(s.opened_in_window).map(|us| (us, false))
 }
 
 fn memory(s: &TrialSummary, side: &Cost) -> Option<(f64, bool)> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -31,6 +31,10 @@ const HANDSHAKE: u8 = 22;
 const PREFACE: &[u8] = b"PRI";
 /// A client that sends the first byte alone is looked at again after this time.
 const SECOND_LOOK: Duration = Duration::from_millis(1);
+/// One that takes its time is looked at ever less often, but at least this often.
+const LATER_LOOK: Duration = Duration::from_millis(50);
+/// How long an HTTP/2 client's preface is, before its SETTINGS (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24;
 /// Streams of one connection that may be open at once. A load generator may well put all its sessions on one.
 const MOST_STREAMS: u32 = 1 << 17;
 /// How much the server holds of what one stream is to send, in bytes: what waits longer waits in the session's outbox, where
@@ -49,17 +53,22 @@ pub enum Arrived {
 }
 
 /// Waits for a connection's first words, and does its TLS handshake when they ask for one and there is a certificate.
-/// `deadline` is that of the handshake.
+/// `deadline` is that of the handshake, and of a preface that has begun: a library would wait for the rest of it for ever. A client
+/// that has said nothing yet may take its time.
 ///
 /// # Errors
-/// The connection's own, or that of a handshake that failed.
+/// The connection's own, or that of a handshake that failed; timed out when the deadline passed.
 pub async fn look(stream: TcpStream, tls: Option<&Acceptor>, deadline: Duration) -> io::Result<Arrived> {
+    let (mut waited, mut pause) = (Duration::ZERO, SECOND_LOOK);
     loop {
         let (first, opening) = Opening::look(&stream).await?;
         let begun = first.bytes();
         match (begun, tls) {
             (&[HANDSHAKE, ..], Some(tls)) => return Box::pin(secure(stream, tls, deadline)).await,
             (begun, _) if begun == PREFACE => {
+                tokio::time::timeout(deadline, whole_preface(&stream))
+                    .await
+                    .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                 return Ok(Arrived::Plain(
                     Socket::new(stream, Bytes::new()),
                     Http::Http2,
@@ -68,13 +77,37 @@ pub async fn look(stream: TcpStream, tls: Option<&Acceptor>, deadline: Duration)
             }
             // A P alone, or with an R: there is a method that begins so too.
             (begun, _) if !begun.is_empty() && PREFACE.starts_with(begun) => {
-                tokio::time::sleep(SECOND_LOOK).await;
+                if waited >= deadline {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                tokio::time::sleep(pause).await;
+                waited += pause;
+                pause = (pause * 2).min(LATER_LOOK);
             }
             _ => {
                 let socket = Socket::new(stream, Bytes::new());
                 return Ok(Arrived::Plain(socket, Http::Http1_1, opening));
             }
         }
+    }
+}
+
+/// Waits until all of a preface has come, or the connection ended in the middle of it, which whoever serves it sees.
+async fn whole_preface(stream: &TcpStream) -> io::Result<()> {
+    let mut pause = SECOND_LOOK;
+    let mut known = 0;
+    loop {
+        let mut bytes = [0; PREFACE_BYTES];
+        let count = stream.peek(&mut bytes).await?;
+        if count == PREFACE_BYTES {
+            return Ok(());
+        }
+        // What was peeked at stays readable, so that there is no other way to wait for more than to look again.
+        if count > known {
+            (known, pause) = (count, SECOND_LOOK);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LATER_LOOK);
     }
 }
 
@@ -85,7 +118,11 @@ async fn secure(stream: TcpStream, tls: &Acceptor, deadline: Duration) -> io::Re
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let socket: fn(&Box<TlsStream<TcpStream>>) -> &TcpStream = |stream| stream.get_ref().0;
     if stream.get_ref().1.alpn_protocol() == Some(Http::Http2.alpn().as_bytes()) {
-        let secured = Layered::over_socket(Box::new(stream), Bytes::new(), socket);
+        let mut begun = [0; PREFACE_BYTES];
+        tokio::time::timeout(deadline, stream.read_exact(&mut begun))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let secured = Layered::over_socket(Box::new(stream), Bytes::copy_from_slice(&begun), socket);
         return Ok(Arrived::Secured(secured, Http::Http2, None));
     }
     // What is under TLS cannot be looked at without being read.
