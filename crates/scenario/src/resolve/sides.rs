@@ -8,9 +8,7 @@ use serde_spanned::Spanned;
 use super::sharing::{Sharing, sharing};
 use super::values::{Findings, Swept};
 use crate::diagnose::{Problem, is_printable, quoted};
-use crate::plan::{
-    CarriageSetup, Deadlines, ServerSetup, TargetPlan, TargetTls, TlsVersion, WhenFull,
-};
+use crate::plan::{CarriageSetup, Deadlines, ServerSetup, TargetPlan, TargetTls, TlsVersion, WhenFull};
 use crate::raw::{Field, ScenarioFile, Table, TargetSection, TargetTlsSection};
 
 const MOST_THREADS: u64 = 1_024;
