@@ -45,7 +45,7 @@ pub(crate) enum Verb {
         pushmark run scenarios/feed.toml\n  \
         pushmark run scenarios/feed.toml --quick --transport sse\n  \
         pushmark run scenarios/feed.toml --set load.connections=5000 --set workload.rate=20/s")]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Compare two servers, and fail when the candidate is worse
     ///
     /// Both servers run at the same time and are loaded in turns of a tenth of a second, so that whatever else the machine
@@ -62,7 +62,7 @@ pub(crate) enum Verb {
         pushmark gate --self-test 20\n\n\
         Exit codes: 0 pass, improvement, or inconclusive with a warning · 1 regression, or the candidate broke · \
         2 usage, or the baseline broke · with --strict: 3 inconclusive, 4 invalid")]
-    Gate(GateArgs),
+    Gate(Box<GateArgs>),
     /// Say what has crept in over the sessions of a history
     ///
     /// A loss of two percent a week passes every gate. Here are the sessions at which a metric changed, by E-divisive, and

@@ -29,12 +29,15 @@ pub struct Agreed {
     pub text: String,
 }
 
+/// Under which condition, what in all, and in each trial how many sessions on how many connections.
+type Told = (String, Negotiation, Vec<(u64, u64)>);
+
 /// The lines of a run: one for each variant and condition, those that say the same taken together.
 pub(super) fn lines(run: &Run, variants: &[VariantName], columns: &[Vec<Option<usize>>]) -> Vec<Agreed> {
     let mut lines: Vec<Agreed> = Vec::new();
     for (index, variant) in variants.iter().enumerate() {
         // Points that differ by a number alone agree on the same things.
-        let mut conditions: Vec<(String, Negotiation, Vec<(u64, u64)>)> = Vec::new();
+        let mut conditions: Vec<Told> = Vec::new();
         for cell in columns.iter().filter_map(|column| *column.get(index)?) {
             let Some(condition) = run.manifest.plan.cells.get(cell).map(|c| visible(&c.condition)) else {
                 continue;

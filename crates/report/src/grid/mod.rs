@@ -240,6 +240,8 @@ const OVER_POINTS: &[(&str, &str, bool)] = &[
     ("connect_time_ns_p99", "connect p99", true),
     ("tls_connect_time_ns_p50", "of it TLS, p50", true),
     ("server_cpu_us_per_connect", "server CPU", true),
+    ("handshake_received_bytes", "handshake down", true),
+    ("round_trips", "round trips", true),
     ("compression_ratio", "compression ratio", false),
     ("server_cpu_us_per_delivery", "server CPU", false),
     ("deliveries_per_second", "deliveries", false),
@@ -269,7 +271,9 @@ fn over_points(comparison: &Comparison) -> Grid {
             .filter_map(|p| p.row(key).map(|row| (p, row)))
             .collect();
         // Connecting is the headline only where there is nothing else to time.
-        let connects = key.contains("connect_time") || key.ends_with("per_connect");
+        let connects = key.contains("connect_time")
+            || key.ends_with("per_connect")
+            || matches!(*key, "handshake_received_bytes" | "round_trips");
         // Memory is what sharing saves, and what compression with a context costs.
         let of_memory = *key == "server_rss_bytes_per_connection";
         let of_sharing = *key == "tcp_connections";

@@ -81,7 +81,6 @@ pub(crate) fn manifest(name: &str) -> Manifest {
             quick: false,
             seed: u64::MAX,
             repeats: 2,
-            gate: Vec::new(),
             axis: None,
             cells: vec![cell("sse-h1", "sse"), cell("ws-h1", "ws")],
             expect: vec![Expectation {
