@@ -61,7 +61,7 @@ pub(crate) enum Verb {
         pushmark gate --self-test 20\n\n\
         Exit codes: 0 pass, improvement, or inconclusive with a warning · 1 regression, or the candidate broke · \
         2 usage, or the baseline broke · with --strict: 3 inconclusive, 4 invalid")]
-    Gate(GateArgs),
+    Gate(Box<GateArgs>),
     /// Say what has crept in over the sessions of a history
     ///
     /// A loss of two percent a week passes every gate. Here are the sessions at which a metric changed, by E-divisive, and
