@@ -312,7 +312,7 @@ fn who_verifies_nothing_is_told_so_everywhere() {
     );
     let run = run.unwrap();
     for report in ["report.html", "report.md"] {
-        let text = std::fs::read_to_string(run.dir.join(report)).unwrap();
+        let text = std::fs::read_to_string(run.dir.join("report").join(report)).unwrap();
         assert!(text.contains("insecure"), "{report}");
     }
     // And what cannot be read is said before there is any traffic.

@@ -176,7 +176,13 @@ impl AsyncRead for Noted {
             self.stream.stamp();
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, buf)) {
+            // The library keeps the words of it alone: what TLS ended with is told from here.
+            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                *self.book.failure.borrow_mut() = Some(TransportError::from_io(Step::Open, &error));
+            }
+            return Poll::Ready(Err(error));
+        }
         let came = &buf.filled()[before..];
         if !came.is_empty() {
             self.book.note(self.stream.last_read(), came);
