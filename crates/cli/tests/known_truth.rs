@@ -18,7 +18,7 @@ use std::time::Duration;
 use pushmark_measure::{Histogram, Metric, clock};
 use pushmark_results::{Run, run::TrialRecord};
 use rustix::process::Signal;
-use support::{Folder, Running, Server, at_once, freeze, kill, measure, over_network, scenario};
+use support::{Folder, Running, Server, at_once, ended, freeze, kill, measure, over_network, run, scenario};
 
 /// The workloads that carry messages, as scenario files call them.
 const KINDS: [&str; 2] = ["push", "echo"];
@@ -244,4 +244,34 @@ fn a_standstill_hides_no_message() {
 fn exact_a_standstill_makes_no_message_up() {
     // 15 % of 2 s.
     check_stall(Duration::from_millis(300));
+}
+
+/// Takes connections and says nothing.
+fn silent_server() -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).collect::<Vec<_>>());
+    address
+}
+
+#[test]
+fn an_attempt_that_outlives_the_drain_has_an_outcome_all_the_same() {
+    // The last of them is given up half a second after the load has ended, the drain is over at once.
+    let load = "connections = 500\nwarmup = \"0s\"\nmeasure = \"600ms\"\ndrain = \"1ms\"";
+    let rest = format!(
+        "[workload]\nkind = \"connect\"\nrate = \"100/s\"\n[deadlines]\nopen = \"500ms\"\n[target]\naddress = \"{}\"\n",
+        silent_server()
+    );
+    let folder = Folder::new();
+    let file = folder.write("silent.toml", &scenario(&names(), load, &rest));
+    let out = folder.path("silent");
+    // Nothing could be measured, and that is what is said; the books balance all the same.
+    ended(run(&file, &out)).with_code(4);
+    for trial in &Run::open(&out).unwrap().trials {
+        let summary = trial.summary.as_ref().unwrap();
+        let counters = &summary.counters;
+        assert!(counters.attempted > 0, "{counters:#?}");
+        assert_eq!((counters.established, counters.failed), (0, counters.attempted));
+        assert_eq!(summary.imbalances, Vec::<String>::new());
+    }
 }

@@ -314,17 +314,22 @@ impl Worker {
         }
         self.context.load_end.set(stop.at);
         self.drain(&begin, &stop).await;
+        // Every attempt has an outcome, however long it takes: its own deadlines see to an end.
+        let opened = match opens {
+            Some(opens) => tokio::select! {
+                opened = opens => opened.ok(),
+                _ = self.control.wait_for(|control| control.abort) => None,
+            },
+            None => None,
+        };
         let mut totals = self.totals(&begin, &stop);
         totals.wire = wire::since(before_the_load, &self.context);
         totals.busiest_thread = load.busy;
         totals.most_waiting_thread = load.waiting;
         totals.most_wanting_thread = load.busy + load.waiting;
         totals.loop_delay = load.loop_delay;
-        if let Some(opens) = opens
-            && let Ok((scheduled, skipped)) = opens.await
-        {
-            (totals.opens_scheduled, totals.opens_skipped) = (scheduled, skipped);
-            totals.wire = wire::since(before_the_load, &self.context);
+        if let Some(opened) = opened {
+            (totals.opens_scheduled, totals.opens_skipped) = opened;
         }
         self.close_all().await;
         Ok(totals)

@@ -165,7 +165,12 @@ impl Conductor<'_> {
             .await?;
         self.facts.schedule = begin.published.clone().map(|s| (s.ending_at(stop_at), measured));
         self.observer.phase(Phase::Drain, load.drain);
-        let end = drain_end + self.cell.deadlines.close + GRACE;
+        let deadlines = &self.cell.deadlines;
+        let mut end = drain_end + deadlines.close + GRACE;
+        if matches!(self.cell.workload, Workload::Connect { .. }) {
+            // Attempts that are under way are waited for, whatever becomes of them.
+            end = end + deadlines.connect + 2 * deadlines.open;
+        }
         self.collect(&mut progress, end, false, |p| p.done == count || p.is_over())
             .await?;
         for interval in progress.merger.finish() {

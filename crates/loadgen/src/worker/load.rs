@@ -1,6 +1,5 @@
 //! Loads that no session carries by itself: opening and closing sessions, and publishing where there is no server.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use pushmark_measure::{EventKind, Schedule, clock};
@@ -28,8 +27,8 @@ pub(super) fn largest_message(workload: &Workload) -> usize {
     }
 }
 
-/// Opens sessions on a schedule and closes each at once; gives how many were scheduled, and how many were not begun
-/// because too many were open.
+/// Opens sessions on a schedule and closes each at once; gives, when all have ended, how many were scheduled, and how many were
+/// not begun because too many were open.
 pub(super) async fn open_and_close<C: Connector>(
     context: Rc<Context>,
     connector: C,
@@ -38,7 +37,7 @@ pub(super) async fn open_and_close<C: Connector>(
 ) -> (u64, u64) {
     let cap = u64::from(context.assignment.total_sessions / context.assignment.threads.max(1)).max(1);
     let (mut scheduled, mut skipped) = (0, 0);
-    let running = Rc::new(Cell::new(0u64));
+    let mut running = tokio::task::JoinSet::new();
     let threads = context.assignment.threads.max(1);
     let thread = plan.stream;
     for (index, at) in plan.cursor() {
@@ -47,23 +46,23 @@ pub(super) async fn open_and_close<C: Connector>(
             break;
         }
         scheduled += 1;
-        if running.get() >= cap {
+        while running.try_join_next().is_some() {}
+        if running.len() as u64 >= cap {
             skipped += 1;
             continue;
         }
-        running.set(running.get() + 1);
-        let (context, connector, running) = (context.clone(), connector.clone(), running.clone());
+        let (context, connector) = (context.clone(), connector.clone());
         let session = (index as u32).wrapping_mul(threads).wrapping_add(thread);
         let timed = begin.measured.contains(&at);
-        tokio::task::spawn_local(async move {
+        running.spawn_local(async move {
             if let Some(mut connected) = context.connect(&connector, session, timed).await {
                 let _ = tokio::time::timeout(context.assignment.deadlines.close, connected.tx.close()).await;
                 context.session_ended();
                 context.event(session, EventKind::ClosedByUs, String::new());
             }
-            running.set(running.get() - 1);
         });
     }
+    while running.join_next().await.is_some() {}
     (scheduled, skipped)
 }
 
