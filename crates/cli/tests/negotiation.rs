@@ -97,7 +97,17 @@ fn at(address: &str, transports: &[&str], rest: &str) -> String {
 }
 
 fn run_at(folder: &Folder, address: &str, rest: &str, arguments: &[&str]) -> (Ended, Option<Run>) {
-    let file = folder.write("it.toml", &at(address, &["sse"], rest));
+    run_over("sse", folder, address, rest, arguments)
+}
+
+fn run_over(
+    transport: &str,
+    folder: &Folder,
+    address: &str,
+    rest: &str,
+    arguments: &[&str],
+) -> (Ended, Option<Run>) {
+    let file = folder.write("it.toml", &at(address, &[transport], rest));
     let out = folder.path("out");
     let mut command = run(&file, &out);
     command.arg("--no-calibration").args(arguments);
@@ -321,5 +331,29 @@ fn who_verifies_nothing_is_told_so_everywhere() {
     assert!(
         run.is_none() && ended.stderr.contains("/nowhere/ca.pem"),
         "{ended:#?}"
+    );
+}
+
+#[test]
+fn what_a_server_declines_to_compress_is_no_measurement() {
+    // This one was not told to.
+    let server = Server::start(&[]);
+    at_once(
+        [
+            ("ws", "asked for permessage-deflate"),
+            ("sse", "asked for content-encoding gzip"),
+            ("long-poll", "asked for content-encoding gzip"),
+        ],
+        |(transport, asked)| {
+            let rest = "[compression]\nkind = \"deflate\"\n";
+            let (ended, run) = run_over(transport, &Folder::new(), server.address(), rest, &[]);
+            let ended = ended.with_code(4);
+            let reason = reason(&run.unwrap(), "got other than");
+            assert!(
+                reason.contains("negotiation") && reason.contains(asked),
+                "{reason}"
+            );
+            assert!(flat(&ended.stdout).contains(asked), "{ended:#?}");
+        },
     );
 }
