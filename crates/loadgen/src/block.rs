@@ -64,6 +64,9 @@ pub async fn run_block(
         false => (first, second),
     };
     let place = u32::from;
+    // Servers that run already are where they are.
+    let is_program = |arm: &Arm| matches!(arm, Arm::Program(_));
+    let halves = is_program(baseline) && is_program(candidate);
     let run = |place: u32, arm: &Arm, duo: Option<Duo>| {
         let (mut plan, mut setting) = (plan.clone(), Setting::default());
         match arm {
@@ -75,6 +78,7 @@ pub async fn run_block(
             }
         }
         setting.duo = duo;
+        setting.halves = halves;
         let trial = TrialId {
             index: id.block.wrapping_mul(2).wrapping_add(place),
             repeat: id.block,

@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::faults::FaultError;
 use crate::faults::server::set_stopped;
+use crate::halves::{self, Half};
 
 /// How long a server may take until it listens.
 const READY_DEADLINE: Duration = Duration::from_secs(10);
@@ -60,6 +61,8 @@ pub struct Launch {
     pub verb: Vec<String>,
     /// Further flags of `serve`: see [`serve_flags`](crate::faults::server::serve_flags).
     pub flags: Vec<String>,
+    /// The half of the processors that it is to keep to.
+    pub half: Option<Half>,
 }
 
 impl Launch {
@@ -74,6 +77,7 @@ impl Launch {
             prefix: Vec::new(),
             verb: vec!["serve".to_owned()],
             flags: Vec::new(),
+            half: None,
         }
     }
 }
@@ -313,7 +317,7 @@ impl ServerProcess {
             }
             None => Command::new(&launch.program),
         };
-        let mut child = command
+        command
             .args(&launch.verb)
             .args([
                 "--listen",
@@ -330,8 +334,8 @@ impl ServerProcess {
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             // A Ctrl-C at the terminal is for the coordinator alone, which then ends its processes in order.
-            .process_group(0)
-            .spawn()?;
+            .process_group(0);
+        let mut child = halves::on(launch.half, || command.spawn())?;
         let Some(output) = child.stdout.take() else {
             return Err(EmbeddedError::NotReady("its output cannot be read".into()));
         };

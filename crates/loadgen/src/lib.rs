@@ -15,6 +15,7 @@ mod duo;
 pub mod embedded;
 pub mod faults;
 pub mod groups;
+pub mod halves;
 pub mod machine;
 pub mod merge;
 mod outcome;

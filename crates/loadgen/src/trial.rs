@@ -20,6 +20,7 @@ use crate::duo::Duo;
 use crate::embedded::{Embedded, EmbeddedError, Launch, ServerProgram};
 use crate::faults::FaultError;
 use crate::faults::server::{compression_flags, serve_flags, window_flags};
+use crate::halves::Half;
 use crate::preflight::{self, Limits};
 use crate::run::{Interrupt, Observer, ObserverError, TrialId};
 use crate::summary;
@@ -82,6 +83,8 @@ pub(crate) struct Setting {
     pub(crate) server: Option<ServerProgram>,
     /// The trial that runs beside this one.
     pub(crate) duo: Option<Duo>,
+    /// Server and generator each keep to their half of the processors.
+    pub(crate) halves: bool,
 }
 
 /// How a trial ended.
@@ -108,7 +111,11 @@ pub(crate) async fn run(
     observer: &mut dyn Observer,
     setting: Setting,
 ) -> Result<Ended, TrialError> {
-    let Setting { server, mut duo } = setting;
+    let Setting {
+        server,
+        mut duo,
+        halves,
+    } = setting;
     if let Some(duo) = &mut duo {
         duo.my_turn().await;
     }
@@ -130,6 +137,7 @@ pub(crate) async fn run(
             if let Some(ServerProgram { program, words }) = server {
                 (launch.program, launch.verb) = (program, words);
             }
+            launch.half = halves.then_some(Half::Servers);
             breaker.place(&mut launch);
             if is_secured(cell) {
                 if cell.carriage.resumption {
@@ -162,6 +170,7 @@ pub(crate) async fn run(
         address,
         needs,
         first_port: limits.first_port,
+        half: halves.then_some(Half::Generators),
     };
     let workers = Workers::start(program, plan, id, place, &trouble, &carriage).await?;
     let mut conductor = Conductor {

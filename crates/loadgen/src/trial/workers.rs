@@ -16,6 +16,7 @@ use super::{LEAD, TrialError};
 use crate::assignment::{Assignment, CarriagePlan, Command, Report, TroublePlan};
 use crate::embedded::default_threads;
 use crate::groups::Groups;
+use crate::halves::{self, Half};
 use crate::preflight::{self, Needs};
 use crate::run::TrialId;
 
@@ -35,6 +36,8 @@ pub(super) struct Place {
     pub(super) needs: Needs,
     /// The first port of each source address.
     pub(super) first_port: u16,
+    /// The half of the processors that the generator is to keep to.
+    pub(super) half: Option<Half>,
 }
 
 impl Workers {
@@ -50,6 +53,7 @@ impl Workers {
             address,
             needs,
             first_port,
+            half,
         } = place;
         let cell = &plan.cells[id.cell_index];
         let processes = needs.processes;
@@ -92,13 +96,14 @@ impl Workers {
                 open_at,
                 trouble: trouble.clone(),
             };
-            let mut child = Program::new(program)
+            let mut command = Program::new(program);
+            command
                 .arg("worker")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .kill_on_drop(true)
-                .process_group(0)
-                .spawn()?;
+                .process_group(0);
+            let mut child = halves::on(half, || command.spawn())?;
             let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
                 return Err(TrialError::Worker(std::io::ErrorKind::BrokenPipe.into()));
             };
