@@ -121,9 +121,9 @@ impl Stamped {
             Poll::Ready(Err(e)) if e.kind() != io::ErrorKind::BrokenPipe => {
                 self.broken.get_or_insert(e.kind());
             }
-            Poll::Ready(Ok(1..)) => {
+            Poll::Ready(Ok(bytes @ 1..)) => {
                 if let Some(meter) = &self.meter {
-                    meter.wrote();
+                    meter.wrote(*bytes);
                 }
             }
             _ => {}

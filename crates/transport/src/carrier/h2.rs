@@ -493,6 +493,12 @@ impl Lease {
         self.0.waits.get()
     }
 
+    /// Other sessions may join the connection.
+    pub(super) fn is_shared(&self) -> bool {
+        let streams = self.0.shared.negotiated.streams_per_connection;
+        streams.is_some_and(|streams| streams.most() > 1)
+    }
+
     pub(super) fn meter(&self) -> Meter {
         self.0.shared.meter.clone()
     }

@@ -239,6 +239,11 @@ impl Opening {
             }
     }
 
+    /// Other sessions may join the connection.
+    fn is_shared(&self) -> bool {
+        matches!(&self.on, On::Shared(lease) if lease.is_shared())
+    }
+
     fn meter(&self) -> Option<Meter> {
         match &self.on {
             On::Own(meter) => Some(meter.clone()),
@@ -271,7 +276,7 @@ impl<T> Dialed<T> {
         let usable = clock::now();
         let round_trips = self.opening.round_trips();
         if let Some(meter) = self.opening.meter() {
-            meter.usable(Some(round_trips));
+            meter.usable(Some(round_trips), self.opening.is_shared());
         }
         ConnectTimes {
             started: self.started,
@@ -287,7 +292,7 @@ impl<T> Dialed<T> {
     pub fn with<U>(&mut self, further: Dialed<U>) -> U {
         self.opening.waits += further.opening.round_trips();
         if let Some(meter) = further.opening.meter() {
-            meter.usable(None);
+            meter.usable(None, further.opening.is_shared());
         }
         further.made
     }
