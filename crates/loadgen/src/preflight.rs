@@ -80,7 +80,7 @@ fn uses(cell: &Cell, means: FaultMeans) -> bool {
 
 /// How many sessions share a connection for certain. Where faults part them there may be a few connections more, one for each way
 /// that is not full; the spare descriptors are for them.
-fn sessions_per_connection(cell: &Cell) -> u64 {
+pub(crate) fn sessions_per_connection(cell: &Cell) -> u64 {
     let carrier: Option<Carrier> = cell.variant.carrier.parse().ok();
     match cell.carriage.streams_per_connection {
         _ if carrier.is_none_or(|carrier| carrier.http() == Http::Http1_1) => 1,

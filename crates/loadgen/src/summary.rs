@@ -14,6 +14,7 @@ use pushmark_transport::control::{Disconnect, ServerStats};
 use crate::assignment::Totals;
 use crate::carriage::is_secured;
 use crate::outcome::{Known, Made};
+use crate::preflight::sessions_per_connection;
 use crate::pressure;
 
 /// The host's processor time so far, in ticks.
@@ -225,7 +226,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         imbalances,
         measured_payload_bytes: totals.measured_payload_bytes,
         // What slow readers have not read is on the wire and was not delivered.
-        wire: Some(totals.wire).filter(|wire| wire.sessions > 0 && totals.slow.0 == 0),
+        wire: Some(totals.wire).filter(|wire| wire.sessions > 0 && totals.slow.0 == 0 && has_wire(cell)),
         compressed: totals.compressed,
         sessions_ended_early: totals.ended_early,
         ended_by: totals.ended_by.clone(),
@@ -277,6 +278,12 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         },
         counters: facts.counters,
     }
+}
+
+/// What sessions that come and go on shared connections have moved cannot be told apart: the opening of one holds the ends of
+/// others.
+fn has_wire(cell: &Cell) -> bool {
+    !(matches!(cell.workload, Workload::Connect { .. }) && sessions_per_connection(cell) > 1)
 }
 
 fn carrier(cell: &Cell) -> Option<Carrier> {
