@@ -23,7 +23,9 @@ pub struct Negotiation {
     pub asked_to_resume: bool,
     /// Connections that did.
     pub resumed: u64,
-    /// Connections whose times were taken for those of resumed ones (connect), and that were not resumed.
+    /// Connections whose times were taken for those of resumed ones (connect). Files of before it was counted have none.
+    pub timed: u64,
+    /// Of `timed`: those that were not resumed.
     pub cold_in_window: u64,
     /// Attempts to connect that failed, by step and class.
     pub failed: BTreeMap<String, Failed>,
@@ -95,7 +97,12 @@ impl Negotiation {
             let words = "connections were to be resumed, and none was: the peer gives no tickets, or does not take them";
             return Some((Grade::Invalid, words.to_owned()));
         }
-        let share = self.cold_in_window as f64 / self.connections.max(1) as f64;
+        let of = if self.timed == 0 {
+            self.connections
+        } else {
+            self.timed
+        };
+        let share = self.cold_in_window as f64 / of.max(1) as f64;
         let grade = match self.cold_in_window {
             0 => return None,
             _ if share > COLD => Grade::Invalid,
@@ -133,6 +140,7 @@ impl Negotiation {
         }
         self.connections += other.connections;
         self.resumed += other.resumed;
+        self.timed += other.timed;
         self.cold_in_window += other.cold_in_window;
         for (key, theirs) in &other.failed {
             match self.failed.get_mut(key) {
@@ -202,6 +210,7 @@ mod tests {
         let of = |resumed, cold_in_window| {
             let mut n = Negotiation {
                 connections: 1_000,
+                timed: 500,
                 asked_to_resume: true,
                 resumed,
                 cold_in_window,
@@ -211,7 +220,9 @@ mod tests {
             n.findings(false).first().map(|(grade, _)| *grade)
         };
         assert_eq!(of(999, 0), None);
-        assert_eq!(of(995, 3), Some(Grade::Suspect));
+        assert_eq!(of(995, 5), Some(Grade::Suspect));
+        // Of those whose time was taken: what warmed up does not dilute them.
+        assert_eq!(of(994, 6), Some(Grade::Invalid));
         assert_eq!(of(900, 90), Some(Grade::Invalid));
         assert_eq!(of(0, 0), Some(Grade::Invalid));
     }
@@ -221,6 +232,7 @@ mod tests {
         let of = |session: u32, count: u64| {
             let mut n = Negotiation {
                 connections: count,
+                timed: count,
                 ..Negotiation::default()
             };
             n.agreed.insert("HTTP/2".to_owned(), count);
@@ -232,7 +244,7 @@ mod tests {
         for (a, b) in [(7, 3), (3, 7)] {
             let mut sum = of(a, 10);
             sum.merge(&of(b, 5));
-            assert_eq!((sum.sessions(), sum.connections), (15, 15));
+            assert_eq!((sum.sessions(), sum.connections, sum.timed), (15, 15, 15));
             let failed = &sum.failed["open: x"];
             assert_eq!((failed.count, failed.session), (2, 3));
             assert_eq!(failed.words, "number 3");

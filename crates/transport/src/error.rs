@@ -116,7 +116,7 @@ impl fmt::Display for ErrorClass {
 
 impl ErrorClass {
     /// The peer, or what secures the connection to it, is not what was asked for: whatever could be measured would be something
-    /// else.
+    /// else. So it is with fewer streams on a connection than were to share it.
     pub fn is_other_than_asked(self) -> bool {
         matches!(
             self,
@@ -125,6 +125,7 @@ impl ErrorClass {
                 | ErrorClass::CertificateName
                 | ErrorClass::CertificateUntrusted
                 | ErrorClass::Tls
+                | ErrorClass::StreamLimit
         )
     }
 }

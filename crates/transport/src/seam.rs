@@ -90,6 +90,8 @@ pub struct ConnectTimes {
     pub usable: Nanos,
     /// The session has a part in a connection that another had made: there was nothing to connect or to secure.
     pub joined: bool,
+    /// No session of its connection could be used before: what is to be said of the connection is said with this one.
+    pub first: bool,
     /// How often the peer had to be waited for until then.
     pub round_trips: u32,
 }

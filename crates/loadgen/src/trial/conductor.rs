@@ -168,8 +168,9 @@ impl Conductor<'_> {
         let deadlines = &self.cell.deadlines;
         let mut end = drain_end + deadlines.close + GRACE;
         if matches!(self.cell.workload, Workload::Connect { .. }) {
-            // Attempts that are under way are waited for, whatever becomes of them.
-            end = end + deadlines.connect + 2 * deadlines.open;
+            // Attempts that are under way are waited for, whatever becomes of them: a connection, what the server says of it, and
+            // the session's own opening.
+            end = end + deadlines.connect + 3 * deadlines.open;
         }
         self.collect(&mut progress, end, false, |p| p.done == count || p.is_over())
             .await?;

@@ -11,7 +11,7 @@ use pushmark_scenario::plan;
 use pushmark_transport::carrier::Carriage;
 use pushmark_transport::seam::{Connected, Connector, Native, Target};
 use pushmark_transport::timer::Timer;
-use pushmark_transport::{ErrorClass, Step, TransportError};
+use pushmark_transport::{Step, TransportError};
 use tokio::sync::{Notify, watch};
 
 use super::Control;
@@ -213,7 +213,8 @@ impl Context {
         let negotiated = &connected.negotiated;
         let mut all = self.negotiation.borrow_mut();
         *all.agreed.entry(negotiated.to_string()).or_default() += 1;
-        if connected.times.joined {
+        // Who made the connection may have failed on it.
+        if !connected.times.first {
             return;
         }
         all.connections += 1;
@@ -225,7 +226,9 @@ impl Context {
                 .as_ref()
                 .is_some_and(|tls| tls.asks_to_resume());
             all.resumed += u64::from(tls.resumed);
-            all.cold_in_window += u64::from(asked && timed && !tls.resumed && self.is_connect());
+            let counts = asked && timed && self.is_connect();
+            all.timed += u64::from(counts);
+            all.cold_in_window += u64::from(counts && !tls.resumed);
         }
     }
 
@@ -244,7 +247,7 @@ impl Context {
 
     /// A session was dropped: whether because a further connection of it did not get what was asked for.
     pub(crate) fn note_dropped(&self, session: u32, error: &TransportError) {
-        if error.class == ErrorClass::Negotiation || error.step == Step::Secure {
+        if error.class.is_other_than_asked() || error.step == Step::Secure {
             self.note_failed(session, error);
         }
     }
@@ -335,8 +338,11 @@ impl Context {
                 if timed {
                     let mut recorder = self.recorder.borrow_mut();
                     recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
-                    recorder.record_connect(Metric::TcpConnectTime, times.tcp_connected.since(times.started));
-                    // Where there was nothing to secure, nothing took time.
+                    // Where there was nothing to connect or to secure, nothing took time.
+                    if !times.joined {
+                        let took = times.tcp_connected.since(times.started);
+                        recorder.record_connect(Metric::TcpConnectTime, took);
+                    }
                     if connected.negotiated.tls.is_some() && !times.joined {
                         recorder
                             .record_connect(Metric::TlsConnectTime, times.secured.since(times.tcp_connected));

@@ -1,4 +1,4 @@
-//! What a worker's connections have moved: read when the load is about to begin and when it is over, never in between.
+//! What a worker's connections have moved: read all at once when the load is about to begin and when it is over, never in between.
 
 use pushmark_measure::Wire;
 use pushmark_transport::meter::{self, Reading};

@@ -248,6 +248,8 @@ struct Shared {
     meter: Meter,
     /// How often the peer was waited for until the connection stood.
     waits: u32,
+    /// A session of it could be used.
+    told: Cell<bool>,
 }
 
 impl Shared {
@@ -384,14 +386,15 @@ impl Pool {
         let mut joined = true;
         // Whoever joins a connection that is still being made waits for its round trips too.
         let stood = place.0.connection.initialized();
-        let shared = place
-            .0
-            .connection
-            .get_or_try_init(|| {
-                joined = false;
-                connect(target)
-            })
-            .await?
+        let made = place.0.connection.get_or_try_init(|| {
+            joined = false;
+            connect(target)
+        });
+        // Where one fails the next of those that wait for it tries, and the rest wait on: each for so long and no longer.
+        let deadline = target.connect_deadline + target.open_deadline;
+        let shared = tokio::time::timeout(deadline, made)
+            .await
+            .map_err(|_| TransportError::timed_out(Step::Connect, deadline))??
             .clone();
         let mut waited = 0;
         if target.carriage.streams_per_connection.most() > 1 {
@@ -460,6 +463,7 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
         },
         meter,
         waits,
+        told: Cell::new(false),
     }))
 }
 
@@ -491,6 +495,11 @@ impl Lease {
     /// How often it has, with what it took to make the connection where it waited for that.
     pub(super) fn waits(&self) -> u32 {
         self.0.waits.get()
+    }
+
+    /// The session can be used; true for the first of its connection.
+    pub(super) fn is_first(&self) -> bool {
+        !self.0.shared.told.replace(true)
     }
 
     /// Other sessions may join the connection.

@@ -188,6 +188,12 @@ impl Negotiated {
         streams_per_connection: None,
         compression: None,
     };
+
+    /// HTTP and what secures it are the same as the other's.
+    fn is_same(&self, other: &Self) -> bool {
+        let of = |n: &Self| (n.http, n.alpn, n.tls.map(|tls| (tls.version, tls.cipher)));
+        of(self) == of(other)
+    }
 }
 
 /// What was agreed on, but for what differs from one connection to the next while all is well: whether it was resumed, and how
@@ -278,23 +284,39 @@ impl<T> Dialed<T> {
         if let Some(meter) = self.opening.meter() {
             meter.usable(Some(round_trips), self.opening.is_shared());
         }
+        let first = match &self.opening.on {
+            On::Own(_) => true,
+            On::Shared(lease) => lease.is_first(),
+            On::Standing => false,
+        };
         ConnectTimes {
             started: self.started,
             tcp_connected: self.tcp_connected,
             secured: self.secured,
             usable,
             joined: self.joined,
+            first,
             round_trips,
         }
     }
 
     /// A further connection of the same session, made after this one: what it took counts for the session.
-    pub fn with<U>(&mut self, further: Dialed<U>) -> U {
+    ///
+    /// # Errors
+    /// [`Negotiation`](ErrorClass::Negotiation): it is something else than the first.
+    pub fn with<U>(&mut self, further: Dialed<U>) -> Result<U, TransportError> {
+        if !self.negotiated.is_same(&further.negotiated) {
+            let words = format_args!(
+                "the session's further connection agreed on {}, its first on {}",
+                further.negotiated, self.negotiated
+            );
+            return Err(TransportError::new(Step::Secure, ErrorClass::Negotiation, words));
+        }
         self.opening.waits += further.opening.round_trips();
         if let Some(meter) = further.opening.meter() {
             meter.usable(None, further.opening.is_shared());
         }
-        further.made
+        Ok(further.made)
     }
 
     /// What was made, apart from how.
@@ -460,6 +482,50 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_further_connection_agrees_to_the_same_or_is_an_error_that_names_both() {
+        let dialed = |cipher| {
+            let now = clock::now();
+            let agreed = tls::Agreed {
+                version: tls::Version::Tls1_3,
+                cipher,
+                resumed: cipher == "A",
+                verified: true,
+            };
+            Dialed {
+                made: (),
+                started: now,
+                tcp_connected: now,
+                secured: now,
+                joined: false,
+                negotiated: Negotiated {
+                    tls: Some(agreed),
+                    compression: Some(compression::Agreed::Coding("gzip")).filter(|_| cipher == "A"),
+                    ..Negotiated::PLAIN
+                },
+                opening: Opening {
+                    waits: 0,
+                    on: On::Standing,
+                },
+            }
+        };
+        let mut first = dialed("A");
+        let mut same = dialed("A");
+        // That it was not resumed or not compressed is another matter.
+        same.negotiated.tls = dialed("A").negotiated.tls.map(|tls| tls::Agreed {
+            resumed: false,
+            ..tls
+        });
+        same.negotiated.compression = None;
+        assert!(first.with(same).is_ok());
+        let error = first.with(dialed("B")).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Negotiation);
+        assert!(
+            error.detail.contains("TLS 1.3 A") && error.detail.contains("TLS 1.3 B"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn every_carrier_is_found_by_its_name() {

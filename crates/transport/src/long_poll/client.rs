@@ -116,7 +116,7 @@ impl Connector for LongPollConnector {
             tokio::task::yield_now().await;
         }
         let up = match target.sends {
-            true => Some(dialed.with(self.dialer.beside(lease.as_ref(), target).await?)),
+            true => Some(dialed.with(self.dialer.beside(lease.as_ref(), target).await?)?),
             false => None,
         };
         let (times, negotiated) = (dialed.usable_now(), dialed.negotiated);

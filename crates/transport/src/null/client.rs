@@ -37,6 +37,7 @@ impl Connector for NullConnector {
             secured: now,
             usable: now,
             joined: false,
+            first: true,
             round_trips: 0,
         };
         Ok(Connected {

@@ -92,7 +92,7 @@ impl Connector for SseConnector {
             let path = session_path(SseServer::PATH, named_session(session)?);
             let lease = dialed.made.lease();
             let beside = self.dialer.beside(lease.as_ref(), target).await?;
-            Some((dialed.with(beside), path))
+            Some((dialed.with(beside)?, path))
         } else {
             None
         };
