@@ -1,6 +1,6 @@
 //! Response bodies of the reference server: nothing, some bytes, or an outbox that streams.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -51,6 +51,16 @@ impl<H: Host> OutboxStream<H> {
             ended: false,
         }
     }
+
+    /// The body breaks off: the peer's stream is reset.
+    fn fail(&mut self, reason: CloseReason) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.host.closed(&self.session, reason);
+        }
+        Poll::Ready(Some(Err(io::Error::other(
+            "what was to go out could not be made",
+        ))))
+    }
 }
 
 impl<H: Host> Drop for OutboxStream<H> {
@@ -73,25 +83,30 @@ impl<H: Host> Drop for OutboxStream<H> {
 
 impl<H: Host> Body for ServerBody<H> {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             ServerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             ServerBody::Stream(stream) => match stream.session.outbox.poll_pop(cx) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Some(outgoing)) => {
+                Poll::Ready(Err(reason)) => stream.fail(reason),
+                Poll::Ready(Ok(Some(outgoing))) => {
                     if !outgoing.control {
                         stream.host.written(&stream.session, outgoing.sent);
                     }
                     Poll::Ready(Some(Ok(Frame::data((stream.unwrap)(&outgoing.encoded)))))
                 }
-                Poll::Ready(None) => {
-                    if let Some(last) = stream.session.outbox.finish() {
-                        return Poll::Ready(Some(Ok(Frame::data((stream.unwrap)(&last)))));
+                Poll::Ready(Ok(None)) => {
+                    match stream.session.outbox.finish() {
+                        Ok(Some(last)) => {
+                            return Poll::Ready(Some(Ok(Frame::data((stream.unwrap)(&last)))));
+                        }
+                        Ok(None) => {}
+                        Err(reason) => return stream.fail(reason),
                     }
                     stream.ended = true;
                     let overflowed = stream.session.outbox.has_overflowed();

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::host::CloseReason;
 use crate::outgoing::code;
-pub use crate::outgoing::{Coder, Outgoing, Pushed, WhenFull};
+pub use crate::outgoing::{Coder, CodingFailed, Outgoing, Pushed, WhenFull};
 
 struct State {
     queue: VecDeque<Outgoing>,
@@ -36,7 +36,7 @@ struct State {
     /// Messages at the front of the queue that were published before the session was opened; they count as waiting, but
     /// not against the capacity.
     replayed: usize,
-    /// What the socket said when a message was to be written to it. It says so once.
+    /// What the socket said when a message was to be written to it, which it says once, or that a coder failed.
     failure: Option<CloseReason>,
     /// Where one connection's bytes are not another's.
     coder: Option<Box<dyn Coder>>,
@@ -60,26 +60,46 @@ impl State {
     /// Writes `message` to the socket if there is one and nothing waits before it. `None` when it took all of it; when it
     /// took some, the rest must go to the front of the queue, which `partial` says.
     fn write_now(&mut self, mut message: Outgoing) -> Option<Outgoing> {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else {
+        if self.socket.is_none() || !self.queue.is_empty() {
             return Some(message);
-        };
+        }
         if let Some(coder) = &mut self.coder {
-            code(coder, &mut message);
+            let coded = code(coder, &mut message);
+            if self.coded(coded).is_err() {
+                return Some(message);
+            }
         }
-        let tried = socket.try_write(&message.encoded);
+        let all = self.write_bytes(&message.encoded);
+        (!all).then_some(message)
+    }
+
+    /// Writes `bytes` to the socket if there is one and nothing waits before them; true when it took all of them, and else
+    /// `partial` says how many.
+    fn write_bytes(&mut self, bytes: &[u8]) -> bool {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.queue.is_empty()) else {
+            return false;
+        };
+        let tried = socket.try_write(bytes);
         let taken = self.taken(tried);
-        if taken == message.encoded.len() {
-            return None;
+        let all = taken == bytes.len();
+        if !all {
+            self.partial = taken;
         }
-        self.partial = taken;
-        Some(message)
+        all
     }
 
     /// What is at the front goes out as it is from now on.
-    fn code_front(&mut self) {
+    fn code_front(&mut self) -> Result<(), CloseReason> {
         if let (Some(coder), Some(front)) = (&mut self.coder, self.queue.front_mut()) {
-            code(coder, front);
+            let coded = code(coder, front);
+            return self.coded(coded);
         }
+        Ok(())
+    }
+
+    /// Nothing can go out after what a coder failed to make: the session is to end, and not as if it had come to its end.
+    fn coded<T>(&mut self, coded: Result<T, CodingFailed>) -> Result<T, CloseReason> {
+        coded.map_err(|CodingFailed| *self.failure.get_or_insert(CloseReason::Reset))
     }
 
     /// How many bytes a write took. A socket tells its error to the first who asks, and is at its end for all others: the
@@ -222,8 +242,15 @@ impl Outbox {
     }
 
     /// What the coder has to say after everything else. Nothing goes out after that.
-    pub fn finish(&self) -> Option<Bytes> {
-        self.state().coder.take()?.finish()
+    ///
+    /// # Errors
+    /// The coder failed: the session has no orderly end.
+    pub fn finish(&self) -> Result<Option<Bytes>, CloseReason> {
+        let mut state = self.state();
+        match state.coder.take() {
+            Some(mut coder) => state.coded(coder.finish()),
+            None => Ok(None),
+        }
     }
 
     /// From now on a message that finds nobody before it is written to `socket` by whoever pushes it, with no task
@@ -311,9 +338,13 @@ impl Outbox {
         if state.overflowed || state.controls >= MOST_CONTROLS {
             return;
         }
-        let Some(frame) = state.write_now(Outgoing::control(frame)) else {
-            return;
+        // Copied only where it has to wait, or a coder to have it.
+        let waits = if state.coder.is_some() {
+            state.write_now(Outgoing::control(frame))
+        } else {
+            (!state.write_bytes(frame)).then(|| Outgoing::control(frame))
         };
+        let Some(frame) = waits else { return };
         state.controls += 1;
         state.queue.push_back(frame);
         let waker = state.waker.take();
@@ -350,7 +381,7 @@ impl Outbox {
             }
             // A message pushed while the socket is full wakes nobody: the socket will.
             ready!(socket.poll_write_ready(cx)).map_err(|e| CloseReason::of_io(&e))?;
-            state.code_front();
+            state.code_front()?;
             let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
             let count = state.waiting_bytes(&mut slices);
             let tried = socket.try_write_vectored(&slices[..count]);
@@ -394,7 +425,7 @@ impl Outbox {
                     Poll::Pending
                 };
             }
-            state.code_front();
+            state.code_front()?;
             let mut slices = [IoSlice::new(&[]); MOST_AT_ONCE];
             let count = state.waiting_bytes(&mut slices);
             let tried = match stream.as_mut().poll_write_vectored(cx, &slices[..count]) {
@@ -422,9 +453,12 @@ impl Outbox {
     }
 
     /// Takes the oldest message; `None` when the outbox is closed and empty.
-    pub fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {
+    ///
+    /// # Errors
+    /// The coder failed: the session has no orderly end.
+    pub fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Outgoing>, CloseReason>> {
         let mut state = self.state();
-        state.code_front();
+        state.code_front()?;
         if let Some(message) = state.queue.pop_front() {
             if message.control {
                 state.controls -= 1;
@@ -432,10 +466,10 @@ impl Outbox {
                 state.left();
                 state.given = state.given.max(state.front);
             }
-            return Poll::Ready(Some(message));
+            return Poll::Ready(Ok(Some(message)));
         }
         if state.closed {
-            return Poll::Ready(None);
+            return Poll::Ready(Ok(None));
         }
         Self::register(&mut state, cx);
         Poll::Pending
@@ -531,7 +565,7 @@ impl Outbox {
         self.state().closed
     }
 
-    /// What the socket said when a message was to be written to it, if it has failed. Whoever reads from it may find no more
+    /// What the socket said when a message was to be written to it, if it has failed, or a coder has. Whoever reads from it may find no more
     /// than its end after that.
     pub fn failure(&self) -> Option<CloseReason> {
         self.state().failure

@@ -13,7 +13,7 @@ fn numbers(batch: &[Outgoing]) -> Vec<u64> {
 fn drain(outbox: &Outbox) -> Vec<u64> {
     let mut cx = Context::from_waker(Waker::noop());
     let mut all = Vec::new();
-    while let Poll::Ready(Some(m)) = outbox.poll_pop(&mut cx) {
+    while let Poll::Ready(Ok(Some(m))) = outbox.poll_pop(&mut cx) {
         all.push(m.sent.0);
     }
     all
@@ -178,9 +178,52 @@ fn control_frames_are_no_messages() {
     assert_eq!(outbox.waiting(), 2);
     let mut cx = Context::from_waker(Waker::noop());
     let mut wire = Vec::new();
-    while let Poll::Ready(Some(m)) = outbox.poll_pop(&mut cx) {
+    while let Poll::Ready(Ok(Some(m))) = outbox.poll_pop(&mut cx) {
         wire.extend_from_slice(&m.encoded);
     }
     assert_eq!(wire, b"first0last2");
     assert_eq!(outbox.waiting(), 0);
+}
+
+/// Fails at the message that says so, and at the end.
+struct Failing;
+
+impl Coder for Failing {
+    fn code(&mut self, encoded: &Bytes, _control: bool) -> Result<Bytes, CodingFailed> {
+        if encoded == "1" {
+            return Err(CodingFailed);
+        }
+        Ok(encoded.clone())
+    }
+
+    fn finish(&mut self) -> Result<Option<Bytes>, CodingFailed> {
+        Err(CodingFailed)
+    }
+}
+
+#[test]
+fn what_cannot_be_coded_is_an_error_and_no_end() {
+    let outbox = Outbox::new(9, WhenFull::DropOldest);
+    outbox.code_with(Box::new(Failing));
+    for n in 0..3 {
+        outbox.push(message(n));
+    }
+    outbox.close();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(outbox.poll_pop(&mut cx), Poll::Ready(Ok(Some(_)))));
+    for _ in 0..2 {
+        assert!(matches!(
+            outbox.poll_pop(&mut cx),
+            Poll::Ready(Err(CloseReason::Reset))
+        ));
+    }
+    let mut written = Vec::new();
+    let through = outbox.poll_write_through(Pin::new(&mut written), &mut cx, |_| {});
+    assert!(matches!(through, Poll::Ready(Err(CloseReason::Reset))));
+    assert_eq!(written, b"");
+    assert_eq!(outbox.failure(), Some(CloseReason::Reset));
+
+    let outbox = Outbox::new(9, WhenFull::DropOldest);
+    outbox.code_with(Box::new(Failing));
+    assert_eq!(outbox.finish(), Err(CloseReason::Reset));
 }

@@ -21,13 +21,23 @@ pub struct Outgoing {
 /// depends on all that came before. One that is dropped while it waits has not gone through it.
 pub trait Coder: Send {
     /// What goes out for `encoded`.
-    fn code(&mut self, encoded: &Bytes, control: bool) -> Bytes;
+    ///
+    /// # Errors
+    /// It could not be made. The session ends without the transport's own ending.
+    fn code(&mut self, encoded: &Bytes, control: bool) -> Result<Bytes, CodingFailed>;
 
     /// What goes out after everything else, if anything does.
-    fn finish(&mut self) -> Option<Bytes> {
-        None
+    ///
+    /// # Errors
+    /// As those of [`Coder::code`].
+    fn finish(&mut self) -> Result<Option<Bytes>, CodingFailed> {
+        Ok(None)
     }
 }
+
+/// A [`Coder`] could not make what was to go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodingFailed;
 
 impl Outgoing {
     pub(crate) fn control(frame: &[u8]) -> Self {
@@ -88,8 +98,10 @@ pub enum Pushed {
 }
 
 /// What is to go out is as it goes out from now on.
-pub(crate) fn code(coder: &mut Box<dyn Coder>, message: &mut Outgoing) {
-    if !std::mem::replace(&mut message.coded, true) {
-        message.encoded = coder.code(&message.encoded, message.control);
+pub(crate) fn code(coder: &mut Box<dyn Coder>, message: &mut Outgoing) -> Result<(), CodingFailed> {
+    if !message.coded {
+        message.encoded = coder.code(&message.encoded, message.control)?;
+        message.coded = true;
     }
+    Ok(())
 }

@@ -186,8 +186,10 @@ async fn serve<H: Host, W: Wire>(
                 }
                 Poll::Ready(Ok(())) => {
                     ending = true;
-                    if let Some(end) = session.outbox.finish() {
-                        session.outbox.push_control(&end);
+                    match session.outbox.finish() {
+                        Ok(Some(end)) => session.outbox.push_control(&end),
+                        Ok(None) => {}
+                        Err(reason) => return Poll::Ready(reason),
                     }
                     session.outbox.push_control(chunk::LAST);
                 }

@@ -6,7 +6,7 @@ use crate::compression::Compression;
 use crate::compression::deflate::Compressor;
 use crate::compression::shared::{self, Deflated, Form};
 use crate::message::{Kind, Message};
-use crate::outbox::Coder;
+use crate::outbox::{Coder, CodingFailed};
 
 const FINAL: u8 = 0x80;
 /// RSV1: the message is compressed (RFC 7692, section 6).
@@ -76,16 +76,17 @@ impl Deflating {
 }
 
 impl Coder for Deflating {
-    fn code(&mut self, frame: &Bytes, control: bool) -> Bytes {
+    fn code(&mut self, frame: &Bytes, control: bool) -> Result<Bytes, CodingFailed> {
         let alone = |compressor: &mut Compressor| Deflated {
             bytes: deflated(frame, compressor),
             crc: None,
         };
-        match self.shared {
+        // What cannot be compressed goes out as it is.
+        Ok(match self.shared {
             _ if control => frame.clone(),
             None => deflated(frame, &mut self.compressor),
             Some(of) => shared::once(Form::Frame, of, frame, alone, |made| made.bytes.clone()),
-        }
+        })
     }
 }
 
