@@ -126,6 +126,7 @@ for_every_transport!(
             let whole = 3 + u32::from(target.carriage.carrier.is_secured());
             let expected = if n == 0 { whole } else { 1 };
             assert_eq!(connected.times.round_trips, expected, "session {n}");
+            assert_eq!((connected.times.first, connected.times.joined), (n == 0, n > 0));
             sessions.push(connected);
         }
         assert_eq!(meter::reading().sessions - before.sessions, 10);
