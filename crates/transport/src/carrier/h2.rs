@@ -22,6 +22,8 @@
 //! ENHANCE_YOUR_CALM. Its measure is half the connection's window; what dies of it has a class of its own,
 //! [`EnhanceYourCalm`](ErrorClass::EnhanceYourCalm).
 
+mod noted;
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
@@ -29,22 +31,20 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use ::h2::Reason;
 use ::h2::client::{Connection, SendRequest};
 use bytes::Bytes;
 use pushmark_measure::{Nanos, clock};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OnceCell};
 
-use super::stream::Stream;
 use super::tls;
 use super::{Dialed, Negotiated, On, Opening, Streams};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::meter::Meter;
 use crate::seam::{Received, Target};
-use crate::tcp::Notes;
+use noted::Noted;
 
 /// How much one side of a connection takes that nobody has read yet (RFC 9113, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,65 +156,6 @@ pub(crate) fn class_of(step: Step, error: &::h2::Error) -> TransportError {
         None => ErrorClass::Other,
     };
     TransportError::new(step, class, error)
-}
-
-/// The connection's stream as the library sees it: it notes what is read.
-struct Noted {
-    stream: Stream,
-    book: Rc<Book>,
-    stamped: bool,
-}
-
-impl AsyncRead for Noted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.book.stamps_wanted.get() && !self.stamped {
-            self.stamped = true;
-            self.stream.stamp();
-        }
-        let before = buf.filled().len();
-        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, buf)) {
-            // The library keeps the words of it alone: what TLS ended with is told from here.
-            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                *self.book.failure.borrow_mut() = Some(TransportError::from_io(Step::Open, &error));
-            }
-            return Poll::Ready(Err(error));
-        }
-        let came = &buf.filled()[before..];
-        if !came.is_empty() {
-            self.book.note(self.stream.last_read(), came);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Noted {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 /// Reads and writes a connection to its end.
