@@ -9,7 +9,7 @@ use crate::raw::{Field, GateLimitSection, GateLimits, Given, Table};
 use crate::suggest::closest;
 
 /// Names in scenario files, and the same in result files.
-const METRICS: [(&str, &str); 15] = [
+const METRICS: [(&str, &str); 16] = [
     ("latency.p50", "latency_p50"),
     ("latency.p90", "latency_p90"),
     ("latency.p99", "latency_p99"),
@@ -24,6 +24,7 @@ const METRICS: [(&str, &str); 15] = [
     ("detection_time.p50", "detection_time_p50"),
     ("server_detection_time.p50", "server_detection_time_p50"),
     ("undetected", "undetected"),
+    ("server_undetected", "server_undetected"),
     ("not_recovered", "not_recovered"),
 ];
 
