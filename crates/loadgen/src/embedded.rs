@@ -248,9 +248,7 @@ impl Embedded {
         if in_order {
             Ok(at)
         } else {
-            Err(FaultError::NoEffect(
-                "the reference server did not end in good order".into(),
-            ))
+            Err(FaultError::NotInOrder)
         }
     }
 

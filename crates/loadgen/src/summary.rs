@@ -113,6 +113,8 @@ pub(crate) struct Facts {
     pub(crate) all_noticed: bool,
     /// A fault could not be made or ended, or what makes them died.
     pub(crate) fault_failed: Option<String>,
+    /// And it is the server that did not do its part.
+    pub(crate) server_failed_fault: bool,
     /// Another server process took the place of one that was ended: costs and counts are not of one process.
     pub(crate) server_replaced: bool,
     /// Last counts of server processes that were ended in order.
@@ -266,6 +268,7 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         timeline: watched_course.then(|| totals.course.timeline(facts.measured)),
         slow: slow_reading(&totals, &facts),
         fault_failed: facts.fault_failed.clone(),
+        server_failed_fault: facts.server_failed_fault,
         proxy_delay_p99_ns: facts.proxy_delay_p99_ns,
         opened_in_window: match cell.workload {
             Workload::Connect { .. } => facts.connects_timed,

@@ -119,6 +119,8 @@ pub struct TrialSummary {
     pub slow: Option<SlowReading>,
     /// Why a fault was not what was asked for: it could not be made or ended, or what makes it died.
     pub fault_failed: Option<String>,
+    /// With [`fault_failed`](Self::fault_failed): it was the server that did not do its part, such as coming back.
+    pub server_failed_fault: bool,
     /// Added by the proxy that makes faults, 99th percentile each way, in nanoseconds; `None` without one.
     pub proxy_delay_p99_ns: Option<u64>,
     /// Sessions that were opened in the measured window, where opening them is the load; each was closed again.

@@ -269,11 +269,11 @@ pub fn ready_dir(dir: &Path) -> Result<(), ResultsError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use pushmark_measure::gate::{Block, Figures};
 
-    fn gate() -> Gate {
+    pub(crate) fn gate() -> Gate {
         let figures = |cpu: f64| Figures {
             values: [
                 ("server_cpu_us_per_delivery", cpu),

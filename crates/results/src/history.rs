@@ -13,8 +13,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pushmark_measure::gate::evidence::words;
+use pushmark_measure::gate::exact::mean;
 use pushmark_measure::gate::validity::Machine;
-use pushmark_measure::gate::{Found, HistoryJudgement, Metric, Outcome, Series, judge_session};
+use pushmark_measure::gate::{Found, HistoryJudgement, Kind, Metric, Outcome, Role, Series, judge_session};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ResultsError;
@@ -26,6 +28,8 @@ use crate::run::FORMAT_VERSION;
 const HISTORY: &str = "pushmark-history";
 /// What [`HistoryGate::document`] says.
 const HISTORY_GATE: &str = "pushmark-history-gate";
+/// More metrics than this, over all sessions, no gate has: each is tested against thousands of random orders.
+const MOST_METRICS: usize = 1_000;
 /// The largest history that is read, in bytes: some 5 KB a session.
 const LARGEST: u64 = 64 << 20;
 
@@ -49,6 +53,9 @@ pub struct Head {
     pub reference_words: Vec<String>,
     /// Length and CRC-32 of the reference's program: frozen means the same bytes.
     pub reference_program: (u64, u32),
+    /// The same of the files among its words (a script, a configuration, a jar), in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reference_files: Vec<(u64, u32)>,
     /// The profile's name.
     pub profile: String,
     /// Blocks of a session.
@@ -73,12 +80,17 @@ impl Head {
         (blocks, warmup_s, measure_s): (usize, f64, f64),
         scenarios: &[GateScenario],
     ) -> Result<Self, ResultsError> {
-        let bytes = fs::read(program).map_err(ResultsError::io("read", program))?;
+        let frozen = |file: &Path| {
+            let bytes = fs::read(file).map_err(ResultsError::io("read", file))?;
+            Ok::<_, ResultsError>((bytes.len() as u64, crc32(&bytes)))
+        };
+        let files = words.iter().map(Path::new).filter(|word| word.is_file());
         Ok(Self {
             format_version: FORMAT_VERSION,
             document: HISTORY.to_owned(),
             reference_words: words.to_vec(),
-            reference_program: (bytes.len() as u64, crc32(&bytes)),
+            reference_program: frozen(program)?,
+            reference_files: files.map(frozen).collect::<Result<_, _>>()?,
             profile: profile.to_owned(),
             blocks,
             warmup_s,
@@ -108,6 +120,11 @@ impl Head {
                 self.reference_words.join(" "),
                 other.reference_words.join(" ")
             ));
+        }
+        if self.reference_files != other.reference_files {
+            return Some(
+                "a file among its reference's words is another: a reference is frozen, and these bytes differ".into(),
+            );
         }
         if self.profile != other.profile || lengths(self) != lengths(other) {
             return Some(format!(
@@ -194,12 +211,28 @@ impl Session {
     }
 }
 
-/// The metrics that a gate could judge, each as one number.
+/// The metrics that a gate could judge, each as one number: the centre of its blocks, and of a share their mean, since one
+/// block that lost everything does not move the centre.
 fn values(gate: &Gate, found: &Found) -> Vec<SessionValue> {
     let metrics = || gate.courses.iter().flat_map(|c| &c.metrics);
     let value = |r: &pushmark_measure::gate::Reading| {
         let metric = metrics().find(|m| m.scenario == r.scenario && m.name == r.name)?;
-        let h = r.estimate.filter(|_| r.why.is_none())?.centre;
+        let centre = r.estimate.filter(|_| r.why.is_none())?.centre;
+        let blocks = || {
+            let row = gate.table.rows.iter().find(|row| &row.metric == metric)?;
+            let dropped = found
+                .validity
+                .iter()
+                .find(|(scenario, _)| *scenario == r.scenario);
+            let dropped = dropped.map_or_else(Default::default, |(_, v)| v.dropped_blocks());
+            let kept = row.d.iter().take(found.judgement.at.blocks).enumerate();
+            let kept = kept.filter(|(block, _)| !dropped.contains(block));
+            mean(&kept.filter_map(|(_, d)| *d).collect::<Vec<_>>())
+        };
+        let h = match metric.kind {
+            Kind::Fraction => blocks()?,
+            Kind::Cost | Kind::Rate => centre,
+        };
         Some(SessionValue {
             metric: metric.clone(),
             h,
@@ -294,11 +327,17 @@ impl History {
             .ok_or_else(|| foreign("its first line is not that of a history"))?;
         let head = serde_json::from_slice(head).map_err(|e| parsed(0, e))?;
         let mut sessions: Vec<Session> = Vec::new();
-        let mut known = BTreeSet::new();
+        let (mut known, mut metrics) = (BTreeSet::new(), BTreeSet::new());
         for (number, line) in rest.iter().enumerate() {
             let session: Session = serde_json::from_slice(line).map_err(|e| parsed(number + 1, e))?;
             if !known.insert((session.started_unix_s, session.seed)) {
                 return Err(damaged(number + 1, "this session stands here twice"));
+            }
+            let metric = |v: &SessionValue| (v.metric.scenario.clone(), v.metric.name.clone());
+            metrics.extend(session.values.iter().map(metric));
+            if session.values.len() > MOST_METRICS || metrics.len() > MOST_METRICS {
+                let what = format!("it has more than {MOST_METRICS} metrics");
+                return Err(damaged(number + 1, &what));
             }
             sessions.push(session);
         }
@@ -355,11 +394,17 @@ impl History {
         now.write(path)
     }
 
-    /// The sessions that a new one is held against: since the last accepted change, without those that were called worse and
-    /// not accepted.
+    /// The sessions since the last accepted change.
     pub fn measure(&self) -> &[Session] {
         let from = self.sessions.iter().rposition(|s| s.accepted).unwrap_or(0);
         &self.sessions[from..]
+    }
+
+    /// The sessions that a new one is held against: those of [`measure`](Self::measure) that were not called worse, or were
+    /// accepted.
+    pub fn held_against(&self) -> Vec<Session> {
+        let counts = |s: &&Session| s.accepted || s.verdict != GateVerdict::Regression;
+        self.measure().iter().filter(counts).cloned().collect()
     }
 }
 
@@ -389,11 +434,12 @@ pub struct HistoryGate {
 impl HistoryGate {
     /// Holds the session that `gate` measured against `history`.
     pub fn new(gate: Gate, history: Option<&History>, label: &str, accepted: bool, alpha: f64) -> Self {
-        let earlier: Vec<Session> = history.map_or_else(Vec::new, |h| h.measure().to_vec());
+        let earlier: Vec<Session> = history.map_or_else(Vec::new, History::held_against);
         let mut session = Session::new(&gate, label, accepted);
-        let (judgement, verdict) = said(&gate, &earlier, &session, alpha);
+        let (judgement, verdict, why) = said(&gate, &earlier, &session, alpha);
         session.verdict = verdict;
         let mut notes = gate.notes.clone();
+        notes.extend(why);
         let others = earlier.iter().filter(|s| s.machine != session.machine).count();
         if others > 0 {
             notes.push(format!(
@@ -421,7 +467,7 @@ impl HistoryGate {
     pub fn judged_again(&self) -> Result<GateVerdict, String> {
         self.gate.judged_again()?;
         let mut measured = Session::new(&self.gate, &self.session.label, self.session.accepted);
-        let (judgement, verdict) = said(&self.gate, &self.earlier, &measured, self.alpha);
+        let (judgement, verdict, _) = said(&self.gate, &self.earlier, &measured, self.alpha);
         measured.verdict = verdict;
         if measured != self.session {
             return Err("its session is not what its figures make".to_owned());
@@ -475,9 +521,14 @@ impl HistoryGate {
     }
 }
 
-/// What `earlier` sessions and the gate's own sensors and promises say.
-fn said(gate: &Gate, earlier: &[Session], session: &Session, alpha: f64) -> (HistoryJudgement, GateVerdict) {
-    // Those that were called worse are no measure; an accepted one is where the measure begins.
+/// What `earlier` sessions and the gate's own sensors and promises say, and why it is less than they could.
+fn said(
+    gate: &Gate,
+    earlier: &[Session],
+    session: &Session,
+    alpha: f64,
+) -> (HistoryJudgement, GateVerdict, Vec<String>) {
+    // Those that were called worse are no measure, in files of before they were left out; an accepted one begins it.
     let counts = |s: &&Session| s.accepted || s.verdict != GateVerdict::Regression;
     let series: Vec<Series> = session
         .values
@@ -494,12 +545,35 @@ fn said(gate: &Gate, earlier: &[Session], session: &Session, alpha: f64) -> (His
         })
         .collect();
     let mut judgement = judge_session(&series, alpha, gate.plan.bound_alpha);
-    // A required metric that could not be measured is not proven.
-    let untested = gate.found.iter().flat_map(|f| &f.judgement.readings).any(|r| {
-        r.role == pushmark_measure::gate::Role::Required && session.value(&r.scenario, &r.name).is_none()
-    });
-    if untested && judgement.outcome == Outcome::Pass {
+    let mut why = Vec::new();
+    // A required metric that could not be measured is not proven, nor is one that nobody tells any more.
+    let here = gate.found.iter().flat_map(|f| &f.judgement.readings);
+    let here = here.map(|r| (r.role, &r.scenario, &r.name));
+    let before = earlier.iter().flat_map(|s| &s.values).map(|v| &v.metric);
+    let before = before.map(|m| (m.role, &m.scenario, &m.name));
+    let required = here.chain(before).filter(|(role, ..)| *role == Role::Required);
+    let missing: BTreeSet<(&String, &String)> = required
+        .map(|(_, scenario, name)| (scenario, name))
+        .filter(|(scenario, name)| session.value(scenario, name).is_none())
+        .collect();
+    for (scenario, name) in missing {
+        why.push(format!(
+            "{scenario}: {} has to be proven, and this session does not have it",
+            words(name)
+        ));
+    }
+    if !why.is_empty() && matches!(judgement.outcome, Outcome::Pass | Outcome::Improvement) {
         judgement.outcome = Outcome::Inconclusive;
+    }
+    // Another machine has another ratio to the reference: what looks worse may be that alone.
+    let alike = |s: &Session| s.machine == session.machine;
+    if judgement.outcome == Outcome::Regression && !earlier.iter().filter(counts).any(alike) {
+        judgement.outcome = Outcome::Inconclusive;
+        why.push(format!(
+            "it is worse than the earlier sessions, but none of them ran on such a machine ({}, {} processors): that alone may \
+             be why",
+            session.machine.0, session.machine.1
+        ));
     }
     let verdict = match judgement.outcome {
         _ if !gate.failures.is_empty() => GateVerdict::Failure,
@@ -508,7 +582,7 @@ fn said(gate: &Gate, earlier: &[Session], session: &Session, alpha: f64) -> (His
         Outcome::Pass | Outcome::Improvement => GateVerdict::Pass,
         Outcome::Inconclusive | Outcome::MoreBlocks | Outcome::Invalid => GateVerdict::Inconclusive,
     };
-    (judgement, verdict)
+    (judgement, verdict, why)
 }
 
 #[cfg(test)]

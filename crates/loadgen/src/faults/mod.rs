@@ -78,7 +78,21 @@ pub enum FaultError {
     /// The server's control paths failed.
     #[error("the server's control paths failed: {0}")]
     Control(pushmark_transport::TransportError),
+    /// The server did not end as it was asked to.
+    #[error("the reference server did not end in good order")]
+    NotInOrder,
     /// It was done, and yet it is not so.
     #[error("{0}")]
     NoEffect(String),
+}
+
+impl FaultError {
+    /// Whether it is the server that did not do its part, and not what makes faults.
+    pub fn is_the_servers(&self) -> bool {
+        match self {
+            Self::NotBack(_) | Self::NotInOrder | Self::Control(_) => true,
+            Self::Gone(what) => *what == server::SERVER,
+            _ => false,
+        }
+    }
 }

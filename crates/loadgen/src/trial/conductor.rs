@@ -250,6 +250,7 @@ impl Conductor<'_> {
             match done {
                 // Without what was to happen there is nothing more to measure; what was, is reported.
                 Err(TrialError::Fault(e)) => {
+                    self.facts.server_failed_fault = e.is_the_servers();
                     self.facts.fault_failed = Some(e.to_string());
                     return Ok(());
                 }
@@ -331,6 +332,7 @@ impl Conductor<'_> {
             .let_go(self.embedded.as_mut(), self.control.as_mut())
             .await;
         if let Err(e) = let_go {
+            self.facts.server_failed_fault |= e.is_the_servers();
             self.facts.fault_failed.get_or_insert(e.to_string());
         }
         self.facts.disconnects = self.ask(async |control| control.disconnects().await).await;

@@ -55,6 +55,10 @@ const CPU: &str = "server_cpu_us_per_delivery";
 pub const MEMORY: &str = "server_rss_bytes_per_session";
 const CONNECT: &str = "connect_time_p50";
 
+/// A candidate that loses so large a share in one block, where the baseline loses nothing in any, has failed: no statistics
+/// of ten blocks are needed, nor would those see it.
+const FAILED_SHARE: f64 = 0.5;
+
 /// A metric's name as people read it.
 pub fn words(name: &str) -> &str {
     match name {
@@ -117,9 +121,11 @@ pub struct Figures {
 impl Figures {
     /// The figures of one side.
     pub fn of(side: &Side) -> Self {
+        let promises = promises(&side.summary);
         if let Some(values) = trouble::figures(side) {
             return Self {
                 values,
+                promises,
                 ..Self::default()
             };
         }
@@ -151,20 +157,32 @@ impl Figures {
             values,
             samples: side.latency.count(),
             seconds_suffice: rule == Sampling::Gated,
-            promises: Promises {
-                lost: b.lost.saturating_sub(b.lost_dropped_by_server),
-                duplicated: b.duplicated,
-                reordered: b.reordered,
-                corrupt: b.corrupt + b.foreign,
-                // A server may end sessions that do not read.
-                cut_off: if s.slow.is_some() {
-                    0
-                } else {
-                    s.sessions_ended_early
-                },
-                refused: if s.slow.is_some() { 0 } else { s.counters.failed },
-            },
+            promises,
         }
+    }
+}
+
+/// What was not kept. What a fault takes with it is no broken promise; but no fault damages a message, save the one that
+/// is made for it.
+fn promises(s: &TrialSummary) -> Promises {
+    let b = &s.books;
+    let damaged = b.corrupt + b.foreign;
+    if trouble::breaks(s) {
+        let meant = s.faults.iter().any(|f| f.kind == trouble::CORRUPT);
+        return Promises {
+            corrupt: if meant { 0 } else { damaged },
+            ..Promises::default()
+        };
+    }
+    // A server may end sessions that do not read.
+    let reads = |count: u64| if s.slow.is_some() { 0 } else { count };
+    Promises {
+        lost: b.lost.saturating_sub(b.lost_dropped_by_server),
+        duplicated: b.duplicated,
+        reordered: b.reordered,
+        corrupt: damaged,
+        cut_off: reads(s.sessions_ended_early),
+        refused: reads(s.counters.failed),
     }
 }
 
@@ -207,7 +225,7 @@ fn sensors(baseline: &Side, candidate: &Side) -> Sensors {
     };
     let lateness = |s: &TrialSummary| s.own_send_delay_p99_ns.filter(|_| s.generator_sends);
     // What a fault takes with it was never to be sent.
-    let whole = |s: &TrialSummary| s.faults.is_empty() && s.recovery.is_none();
+    let whole = |s: &TrialSummary| !trouble::breaks(s);
     let missed = |s: &TrialSummary| missed(s).filter(|_| whole(s));
     let others = if baseline.alone && candidate.alone {
         larger(&|s| s.others_busy_share)
@@ -267,17 +285,17 @@ impl Course {
         let sides = || self.blocks.iter().flat_map(|b| [&b.baseline, &b.candidate]);
         if sides().any(|f| trouble::are_of_faults(&f.values)) {
             all = trouble::metrics(&s);
-            let both = |name: &String| {
-                let has =
-                    |f: fn(&Block) -> &Figures| self.blocks.iter().any(|b| f(b).values.contains_key(name));
-                has(|b| &b.baseline) && has(|b| &b.candidate)
-            };
-            all.retain(|metric| both(&metric.name));
-            self.metrics = all;
-            return vec![format!(
+            notes.push(format!(
                 "{s}: it breaks something on purpose, so noticing and coming back are compared; latency, rate, CPU and memory are \
-                 for scenarios that break nothing"
-            )];
+                 for scenarios that break nothing, or nothing that ends sessions"
+            ));
+            all.retain(|metric| match self.told(&metric.name) {
+                (true, true) => true,
+                (false, false) => false,
+                one_side => keeps(one_side, metric, &s, &mut notes),
+            });
+            self.metrics = all;
+            return notes;
         }
         let least = sides().map(|f| f.samples).min().unwrap_or(0);
         let talks = sides().any(|f| f.values.contains_key(RATE));
@@ -290,19 +308,10 @@ impl Course {
                 // All that connections are opened for.
                 metric.role = Role::Required;
             }
-            let has = |f: fn(&Block) -> &Figures| self.blocks.iter().any(|b| f(b).values.contains_key(&name));
-            let missing = match (has(|b| &b.baseline), has(|b| &b.candidate)) {
-                (true, true) => None,
-                (false, false) => Some("neither side tells it"),
-                (false, true) => Some("the baseline does not tell it"),
-                (true, false) => Some("the candidate does not tell it"),
-            };
-            if let Some(who) = missing {
-                // Without messages there is nothing to say of them.
-                let expected = talks || name == CONNECT;
-                if expected {
-                    notes.push(format!("{s}: {} is left out: {who}", words(&name)));
-                }
+            let told = self.told(&name);
+            // Without messages there is nothing to say of them.
+            let expected = talks || name == CONNECT;
+            if told != (true, true) && !(expected && keeps(told, metric, &s, &mut notes)) {
                 return false;
             }
             let quantile = LATENCIES.iter().find(|(latency, _)| *latency == name);
@@ -330,6 +339,12 @@ impl Course {
         });
         self.metrics = all;
         notes
+    }
+
+    /// Whether the baseline tells a metric in any block, and the candidate.
+    fn told(&self, name: &str) -> (bool, bool) {
+        let has = |f: fn(&Block) -> &Figures| self.blocks.iter().any(|b| f(b).values.contains_key(name));
+        (has(|b| &b.baseline), has(|b| &b.candidate))
     }
 
     /// Gives a metric other limits than the built-in ones; false when it is not among those that are judged.
@@ -375,6 +390,25 @@ impl Course {
                 ));
             }
         }
+        for name in [LOSS].into_iter().chain(trouble::SHARES) {
+            let of = |f: &Figures| f.values.get(name).copied();
+            let spared = self.blocks.iter().all(|b| of(&b.baseline) == Some(0.0));
+            let failed = |b: &Block| of(&b.candidate).filter(|share| *share >= FAILED_SHARE);
+            let first = self
+                .blocks
+                .iter()
+                .enumerate()
+                .find_map(|(k, b)| Some((k, failed(b)?)));
+            if let (true, Some((block, share))) = (spared, first) {
+                found.push(format!(
+                    "{}: {}: {:.0} % with the candidate in block {}, none with the baseline",
+                    self.scenario,
+                    words(name),
+                    100.0 * share,
+                    block + 1
+                ));
+            }
+        }
         found
     }
 
@@ -391,6 +425,23 @@ impl Course {
         let (b, c) = (middle(|b| &b.baseline)?, middle(|b| &b.candidate)?);
         Some(b.min(c) as u64)
     }
+}
+
+/// Says who does not tell a metric, and whether it is judged all the same: what has to be proven, and the baseline tells, is
+/// not proven by a candidate that keeps silent.
+fn keeps(told: (bool, bool), metric: &Metric, scenario: &str, notes: &mut Vec<String>) -> bool {
+    let name = words(&metric.name);
+    let who = match told {
+        (true, _) => "the candidate does not tell it",
+        (false, true) => "the baseline does not tell it",
+        (false, false) => "neither side tells it",
+    };
+    let unproven = told.0 && metric.role == Role::Required;
+    notes.push(match unproven {
+        true => format!("{scenario}: {name} cannot be proven: {who}, and the baseline does"),
+        false => format!("{scenario}: {name} is left out: {who}"),
+    });
+    unproven
 }
 
 /// All differences, block by block, before any block is dropped.
@@ -593,14 +644,45 @@ mod tests {
         });
         let notes = course.choose_metrics().join("\n");
         for part in [
-            "CPU per delivery is left out: the candidate does not tell it",
-            "memory per connection is left out: the candidate does not tell it",
+            "CPU per delivery cannot be proven: the candidate does not tell it",
+            "memory per connection cannot be proven: the candidate does not tell it",
             "latency p99 decides nothing: it needs 1000 samples a second",
         ] {
             assert!(notes.contains(part), "{notes}");
         }
         let names: Vec<&str> = course.metrics.iter().map(|m| m.name.as_str()).collect();
-        assert!(!names.contains(&CPU) && !names.contains(&MEMORY) && names.contains(&P99));
+        assert!(names.contains(&CPU) && names.contains(&MEMORY) && names.contains(&P99));
+        let found = walk(&[course.clone()], &plan(), &SensorLimits::default()).unwrap();
+        assert_eq!(found.judgement.outcome, Outcome::Inconclusive);
+        // What the baseline does not tell either cannot be asked for.
+        for block in &mut course.blocks {
+            block.baseline.values.remove(MEMORY);
+            block.baseline.values.remove(CPU);
+            block.candidate.values.insert(CPU.into(), 1.0);
+        }
+        let notes = course.choose_metrics().join("\n");
+        for part in [
+            "CPU per delivery is left out: the baseline does not tell it",
+            "memory per connection is left out: neither side tells it",
+        ] {
+            assert!(notes.contains(part), "{notes}");
+        }
+        assert!(course.metrics.iter().all(|m| m.name != CPU && m.name != MEMORY));
+    }
+
+    #[test]
+    fn half_of_everything_in_one_block_is_a_failure_by_name() {
+        let mut course = course(10, |_, _| ());
+        course.blocks[3].candidate.values.insert(LOSS.into(), 0.49);
+        assert_eq!(course.broken(), [""; 0]);
+        course.blocks[3].candidate.values.insert(LOSS.into(), 0.5);
+        let words = course.broken().join("\n");
+        assert!(
+            words.contains("loss: 50 %") && words.contains("block 4"),
+            "{words}"
+        );
+        course.blocks[7].baseline.values.insert(LOSS.into(), 0.01);
+        assert_eq!(course.broken(), [""; 0]);
     }
 
     #[test]

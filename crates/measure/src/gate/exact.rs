@@ -71,6 +71,11 @@ pub fn median(values: &[f64]) -> Option<f64> {
     crate::stats::spread(values).map(|s| s.median)
 }
 
+/// The mean of `values`, added up in their order; `None` for none.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::difference::{Kind, Metric, Role, Row, Table, TableError};
-use super::exact::median;
+use super::exact::{mean, median};
 use super::maxt::{MaxT, max_t, winsorised};
 use super::plan::{Look, Plan, PlanError};
 use super::signed_rank::{Estimate, estimate};
@@ -339,7 +339,10 @@ fn reading(row: &Row, at: Look, bound_alpha: f64, machine: Machine) -> Reading {
     } else {
         None
     };
-    let proven = why.is_none() && upper.is_some_and(|upper| upper < m.kind.limit(m.budget));
+    // Shares are not symmetric: one block that lost everything moves no rank. Their mean counts too.
+    let mean_holds =
+        m.kind != Kind::Fraction || mean(&present).is_some_and(|mean| mean < m.kind.limit(m.budget));
+    let proven = why.is_none() && mean_holds && upper.is_some_and(|upper| upper < m.kind.limit(m.budget));
     Reading {
         scenario: m.scenario.clone(),
         name: m.name.clone(),
@@ -617,6 +620,23 @@ mod tests {
             say(vec![loss(0.000_5), cpu(10, 0.0)]).outcome,
             Outcome::Regression
         );
+    }
+
+    #[test]
+    fn one_block_that_lost_everything_is_no_proof_of_a_share() {
+        let with = |worst: f64| {
+            let mut sides = [(0.0, 0.0); 30];
+            sides[4].1 = worst;
+            let (lost, _) = Row::of(Metric::fraction("feed", "not_recovered"), &sides);
+            say(vec![lost, cpu(30, 0.0)])
+        };
+        // The bound says that nothing happened: ranks do not see one of thirty.
+        let all = with(1.0);
+        assert_eq!(all.readings[0].estimate.unwrap().upper, Some(0.0));
+        assert!(!all.readings[0].proven);
+        assert_eq!(all.outcome, Outcome::Inconclusive);
+        // Over thirty blocks, less than the budget.
+        assert_eq!(with(0.05).outcome, Outcome::Pass);
     }
 
     #[test]

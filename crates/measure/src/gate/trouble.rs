@@ -9,15 +9,21 @@ use super::difference::{Metric, Role};
 use super::evidence::Side;
 use crate::fault::Detection;
 use crate::histogram::Histogram;
+use crate::summary::TrialSummary;
 
 /// How soon clients noticed.
 pub(super) const DETECTION: &str = "detection_time_p50";
 const SERVER_DETECTION: &str = "server_detection_time_p50";
 const UNDETECTED: &str = "undetected";
+const SERVER_UNDETECTED: &str = "server_undetected";
 /// How soon sessions were usable again once there was a server.
 pub(super) const RECONNECT: &str = "time_to_reconnect_p50";
 const RECONNECT_P99: &str = "time_to_reconnect_p99";
 const NOT_RECOVERED: &str = "not_recovered";
+/// Shares of what a scenario with faults is written for.
+pub(super) const SHARES: [&str; 3] = [UNDETECTED, SERVER_UNDETECTED, NOT_RECOVERED];
+/// The kind of fault that damages what is on its way.
+pub(super) const CORRUPT: &str = "corrupt";
 /// Shorter times count as this one, in nanoseconds: who is back before the server was gone for good is back in no time.
 const SHORTEST: f64 = 1e6;
 /// A 99th percentile of fewer says nothing.
@@ -37,6 +43,7 @@ pub(super) fn metrics(scenario: &str) -> Vec<Metric> {
         required(Metric::time(scenario, DETECTION)),
         Metric::time(scenario, SERVER_DETECTION),
         required(Metric::fraction(scenario, UNDETECTED)),
+        required(Metric::fraction(scenario, SERVER_UNDETECTED)),
         required(Metric::time(scenario, RECONNECT)),
         Metric::time(scenario, RECONNECT_P99),
         required(Metric::fraction(scenario, NOT_RECOVERED)),
@@ -46,9 +53,12 @@ pub(super) fn metrics(scenario: &str) -> Vec<Metric> {
 
 /// Whether these figures are those of a scenario with faults.
 pub(super) fn are_of_faults(values: &BTreeMap<String, f64>) -> bool {
-    [UNDETECTED, NOT_RECOVERED]
-        .iter()
-        .any(|name| values.contains_key(*name))
+    SHARES.iter().any(|name| values.contains_key(*name))
+}
+
+/// Whether something was broken on purpose.
+pub(super) fn breaks(s: &TrialSummary) -> bool {
+    !s.faults.is_empty() || s.recovery.is_some()
 }
 
 /// A metric's name as people read it; `None` when it is none of these.
@@ -57,6 +67,7 @@ pub(super) fn words(name: &str) -> Option<&'static str> {
         DETECTION => "detection time p50",
         SERVER_DETECTION => "server's detection time p50",
         UNDETECTED => "deaths not noticed",
+        SERVER_UNDETECTED => "deaths that the server did not notice",
         RECONNECT => "time to reconnect p50",
         RECONNECT_P99 => "time to reconnect p99",
         NOT_RECOVERED => "sessions not recovered",
@@ -68,10 +79,11 @@ fn at_least_the_shortest(ns: u64) -> f64 {
     (ns as f64).max(SHORTEST)
 }
 
-/// One side's figures; `None` where nothing was to break.
+/// One side's figures; `None` where nobody was to die and nobody to come back: what a lossy or slow line makes of a server
+/// shows in the ordinary figures.
 pub(super) fn figures(side: &Side) -> Option<BTreeMap<String, f64>> {
     let s = &side.summary;
-    if s.faults.is_empty() && s.recovery.is_none() {
+    if !breaks(s) {
         return None;
     }
     let mut values = BTreeMap::new();
@@ -92,11 +104,10 @@ pub(super) fn figures(side: &Side) -> Option<BTreeMap<String, f64>> {
     let (client, server) = (of(|f| f.client.as_ref()), of(|f| f.server.as_ref()));
     put(DETECTION, middle(&client));
     put(SERVER_DETECTION, middle(&server));
-    let affected = client.iter().map(|d| d.affected).sum();
-    put(
-        UNDETECTED,
-        share(client.iter().map(|d| d.undetected).sum(), affected),
-    );
+    for (name, all) in [(UNDETECTED, &client), (SERVER_UNDETECTED, &server)] {
+        let sum = |f: fn(&Detection) -> u64| all.iter().map(|d| f(d)).sum();
+        put(name, share(sum(|d| d.undetected), sum(|d| d.affected)));
+    }
     if let Some(r) = &s.recovery {
         let time = &r.time_to_reconnect;
         put(RECONNECT, time.quantile(0.5).map(at_least_the_shortest));
@@ -110,16 +121,12 @@ pub(super) fn figures(side: &Side) -> Option<BTreeMap<String, f64>> {
     if s.expects_messages {
         put("loss", share(s.books.lost, s.books.expected));
     }
-    // A fault that nobody could notice still breaks something.
-    if !are_of_faults(&values) {
-        values.insert(NOT_RECOVERED.to_owned(), 0.0);
-    }
-    Some(values)
+    are_of_faults(&values).then_some(values)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::evidence::{Block, Course, walk};
+    use super::super::evidence::{Block, Course, Figures, Promises, walk};
     use super::super::{Outcome, Plan, SensorLimits, Standing};
     use super::*;
     use crate::fault::{FaultOutcome, Recovery};
@@ -185,6 +192,76 @@ mod tests {
         assert_eq!(found.judgement.outcome, Outcome::Pass, "{found:#?}");
         let names: Vec<_> = found.judgement.readings.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, [DETECTION, UNDETECTED, RECONNECT, NOT_RECOVERED, "loss"]);
+    }
+
+    #[test]
+    fn what_the_server_did_not_notice_is_a_regression_and_no_word_of_it_no_pass() {
+        let with = |undetected: Option<u64>, k: u64| {
+            let mut side = side(500 + k * 3 % 5, 800 + k * 3 % 5, 100);
+            side.summary.faults[0].server = undetected.map(|undetected| Detection {
+                affected: 100,
+                undetected,
+                ..Detection::default()
+            });
+            side
+        };
+        let course = |candidate: Option<u64>| {
+            let mut course = Course {
+                scenario: "dead".into(),
+                ..Course::default()
+            };
+            for k in 0..10 {
+                let (b, c) = (with(Some(0), k), with(candidate, k));
+                course.blocks.push(Block::of(k % 2 == 0, &b, &c));
+            }
+            let notes = course.choose_metrics().join("\n");
+            (course, notes)
+        };
+        let said = |course: &Course| {
+            let plan = Plan::spending(&[10], 0.01).unwrap();
+            let found = walk(std::slice::from_ref(course), &plan, &SensorLimits::default());
+            found.unwrap().judgement.outcome
+        };
+        let (alike, _) = course(Some(0));
+        assert_eq!(said(&alike), Outcome::Pass);
+        let (some, _) = course(Some(3));
+        assert_eq!((said(&some), some.broken()), (Outcome::Regression, vec![]));
+        let (all, _) = course(Some(100));
+        assert!(all.broken()[0].contains("the server did not notice: 100 %"));
+        let (silent, notes) = course(None);
+        assert_eq!(said(&silent), Outcome::Inconclusive);
+        assert!(
+            notes.contains("did not notice cannot be proven: the candidate does not tell it"),
+            "{notes}"
+        );
+    }
+
+    #[test]
+    fn where_nobody_dies_the_ordinary_figures_are_judged() {
+        let lossy = |kind: &str| {
+            let mut side = Side::default();
+            for i in 0..1_000 {
+                side.latency.record(1_000_000 + i);
+            }
+            side.summary.expects_messages = true;
+            (side.summary.books.expected, side.summary.books.lost) = (1_000, 7);
+            (side.summary.books.corrupt, side.summary.sessions_ended_early) = (3, 4);
+            side.summary.faults = vec![FaultOutcome {
+                kind: kind.into(),
+                ..FaultOutcome::default()
+            }];
+            Figures::of(&side)
+        };
+        let figures = lossy("loss");
+        assert!(!are_of_faults(&figures.values));
+        assert!(figures.values.contains_key("latency_p50"));
+        // A line that loses does not damage what it brings.
+        let damaged = Promises {
+            corrupt: 3,
+            ..Promises::default()
+        };
+        assert_eq!(figures.promises, damaged);
+        assert_eq!(lossy(CORRUPT).promises, Promises::default());
     }
 
     #[test]

@@ -95,6 +95,10 @@ fn sentence(said: &HistoryGate, r: &HistoryReading) -> String {
     }
 }
 
+fn decides_against(r: &HistoryReading) -> bool {
+    r.prediction.standing == HistoryStanding::Regression && r.metric.role != Role::Advisory
+}
+
 /// The verdict in a sentence.
 fn headline(said: &HistoryGate, lines: &[Line]) -> String {
     let after = format!(
@@ -121,6 +125,13 @@ fn headline(said: &HistoryGate, lines: &[Line]) -> String {
         GateVerdict::Invalid => format!("invalid, {after}: {}", remarks(&said.gate).join("; ")),
         GateVerdict::Inconclusive if said.earlier.len() < LEAST_SESSIONS => {
             format!("inconclusive, {after}: {LEAST_SESSIONS} are needed before anything can be said")
+        }
+        GateVerdict::Inconclusive if said.judgement.readings.iter().any(decides_against) => {
+            let worse = |l: &Line| l.standing == Standing::Regression && l.role != Role::Advisory;
+            format!(
+                "inconclusive, {after}: none of them ran on such a machine, and by them worse: {}",
+                named(&worse)
+            )
         }
         GateVerdict::Inconclusive => {
             let open = |l: &Line| {
@@ -198,7 +209,16 @@ pub fn render_history(said: &HistoryGate) -> Result<Vec<(String, Vec<u8>)>, Repo
         escape(&said.gate.baseline),
         escape(&said.gate.candidate)
     );
-    let xml = junit::suites(said.verdict, &headline, said.gate.took_s, &lines);
+    // What is accepted, or may be the machine's, fails no case.
+    let (mut verdict, mut cases) = (said.verdict, lines);
+    if said.session.accepted && verdict == GateVerdict::Regression {
+        verdict = GateVerdict::Pass;
+    }
+    if !matches!(verdict, GateVerdict::Regression | GateVerdict::Failure) {
+        let worse = cases.iter_mut().filter(|l| l.standing == Standing::Regression);
+        worse.for_each(|l| l.standing = Standing::Unproven);
+    }
+    let xml = junit::suites(verdict, &headline, said.gate.took_s, &cases);
     Ok(vec![
         ("table.txt".to_owned(), history_text(said, false).into_bytes()),
         ("report.md".to_owned(), page.into_bytes()),

@@ -8,6 +8,7 @@ fn head() -> Head {
         document: HISTORY.to_owned(),
         reference_words: vec!["serve".into()],
         reference_program: (100, 7),
+        reference_files: Vec::new(),
         profile: "quick".into(),
         blocks: 10,
         warmup_s: 1.0,
@@ -124,9 +125,13 @@ fn a_history_cut_or_changed_anywhere_is_refused() {
 #[test]
 fn sessions_of_another_kind_do_not_belong() {
     type Change = fn(&mut Head);
-    let changes: [(Change, &str); 6] = [
+    let changes: [(Change, &str); 7] = [
         (|h| h.reference_program.1 = 8, "another program"),
         (|h| h.reference_words.push("--threads=2".into()), "--threads=2"),
+        (
+            |h| h.reference_files.push((3, 9)),
+            "file among its reference's words",
+        ),
         (|h| h.profile = "long".into(), "profile quick"),
         (|h| h.measure_s = 13.0, "13 s"),
         (|h| h.scenarios[0].crc32 = 6, "another text of feed"),
@@ -154,4 +159,110 @@ fn an_accepted_change_begins_a_new_measure() {
     all.sessions[2].accepted = true;
     assert_eq!(all.measure().len(), 2);
     assert_eq!(all.measure()[0].label, "commit 2");
+}
+
+#[test]
+fn what_was_called_worse_is_no_measure_and_is_not_counted() {
+    let mut all = history();
+    all.sessions[1].verdict = GateVerdict::Regression;
+    assert_eq!(all.held_against().len(), 3);
+    all.sessions[1].accepted = true;
+    assert_eq!(all.held_against().len(), 3, "it begins the measure");
+}
+
+#[test]
+fn a_script_among_the_words_is_frozen_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, script) = (dir.path().join("sh"), dir.path().join("server.sh"));
+    fs::write(&program, "program").unwrap();
+    let words = [script.to_str().unwrap().to_owned(), "--port".to_owned()];
+    let head = |text: &str| {
+        fs::write(&script, text).unwrap();
+        Head::new((&program, &words), "quick", (10, 1.0, 12.0), &[]).unwrap()
+    };
+    let (first, again, other) = (head("one"), head("one"), head("two"));
+    assert_eq!((first.reference_files.len(), first.differs(&again)), (1, None));
+    assert!(first.differs(&other).unwrap().contains("file among"));
+}
+
+#[test]
+fn more_metrics_than_any_gate_has_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("history.jsonl");
+    let mut all = history();
+    let value = |n: usize| SessionValue {
+        metric: Metric::resource("feed", &format!("m{n}")),
+        h: 0.0,
+    };
+    all.sessions[0].values = (0..MOST_METRICS - 1).map(value).collect();
+    all.write(&path).unwrap();
+    assert!(History::read(&path).is_ok());
+    all.sessions[0].values.push(value(MOST_METRICS));
+    all.write(&path).unwrap();
+    let said = History::read(&path).unwrap_err().to_string();
+    assert!(said.contains("1000 metrics"), "{said}");
+}
+
+/// Twelve sessions of the machine that the gate ran on, around what it measured and never far off.
+fn earlier(gate: &Gate) -> Vec<Session> {
+    let session = |n: u64| {
+        let mut s = Session::new(gate, "before", false);
+        (s.seed, s.verdict) = (n, GateVerdict::Pass);
+        for v in s.values.iter_mut().filter(|v| v.metric.kind != Kind::Fraction) {
+            v.h += 0.002 * ((n % 3) as f64 - 1.0);
+        }
+        s
+    };
+    (0..12).map(session).collect()
+}
+
+#[test]
+fn what_no_session_has_any_more_is_not_proven() {
+    let gate = crate::gate::tests::gate();
+    let now = Session::new(&gate, "now", false);
+    let mut before = earlier(&gate);
+    assert_eq!(said(&gate, &before, &now, 0.01).1, GateVerdict::Pass);
+    let gone = SessionValue {
+        metric: Metric::resource("feed", "server_rss_bytes_per_session"),
+        h: 0.0,
+    };
+    before.iter_mut().for_each(|s| s.values.push(gone.clone()));
+    let (_, verdict, why) = said(&gate, &before, &now, 0.01);
+    assert_eq!(verdict, GateVerdict::Inconclusive);
+    assert!(
+        why[0].contains("memory per connection has to be proven"),
+        "{why:?}"
+    );
+}
+
+#[test]
+fn worse_on_a_machine_that_no_session_ran_on_is_inconclusive() {
+    let gate = crate::gate::tests::gate();
+    let mut now = Session::new(&gate, "now", false);
+    let before = earlier(&gate);
+    now.values.iter_mut().for_each(|v| v.h += 0.2);
+    assert_eq!(said(&gate, &before, &now, 0.01).1, GateVerdict::Regression);
+    now.machine.1 += 1;
+    let (judgement, verdict, why) = said(&gate, &before, &now, 0.01);
+    assert_eq!(
+        (judgement.outcome, verdict),
+        (Outcome::Inconclusive, GateVerdict::Inconclusive)
+    );
+    assert!(why[0].contains("none of them ran on such a machine"), "{why:?}");
+}
+
+#[test]
+fn a_share_is_kept_as_its_mean() {
+    let mut gate = crate::gate::tests::gate();
+    let course = &mut gate.courses[0];
+    for (k, block) in course.blocks.iter_mut().enumerate() {
+        block.baseline.values.insert("loss".into(), 0.0);
+        let lost = if k == 3 { 0.4 } else { 0.0 };
+        block.candidate.values.insert("loss".into(), lost);
+    }
+    let found = pushmark_measure::gate::evidence::walk(&gate.courses, &gate.plan, &gate.limits);
+    gate.found = Some(found.unwrap());
+    let gate = gate.sealed();
+    let h = Session::new(&gate, "now", false).value("feed", "loss").unwrap().h;
+    assert!((h - 0.04).abs() < 1e-12, "{h}");
 }

@@ -9,7 +9,7 @@ use crate::raw::{Field, GateLimitSection, GateLimits, Given, Table};
 use crate::suggest::closest;
 
 /// Names in scenario files, and the same in result files.
-const METRICS: [(&str, &str); 15] = [
+const METRICS: [(&str, &str); 16] = [
     ("latency.p50", "latency_p50"),
     ("latency.p90", "latency_p90"),
     ("latency.p99", "latency_p99"),
@@ -24,6 +24,7 @@ const METRICS: [(&str, &str); 15] = [
     ("detection_time.p50", "detection_time_p50"),
     ("server_detection_time.p50", "server_detection_time_p50"),
     ("undetected", "undetected"),
+    ("server_undetected", "server_undetected"),
     ("not_recovered", "not_recovered"),
 ];
 
@@ -63,14 +64,11 @@ fn limit(
     let floor = share(findings, value, &section.floor, "floor");
     let budget = share(findings, value, &section.budget, "budget");
     let (floor, budget) = (floor?, budget?);
-    if budget <= 0.0 || budget < 2.0 * floor - 1e-12 {
+    if budget < 2.0 * floor - 1e-12 {
         let least = format!("{:.3}", 200.0 * floor);
         let least = least.trim_end_matches('0').trim_end_matches('.');
         let message = format!("the budget of `{name}` is less than twice its floor");
-        let label = match budget <= 0.0 {
-            true => "nothing could be proven to lie below it".to_owned(),
-            false => format!("{least} % at least"),
-        };
+        let label = format!("{least} % at least");
         let span = section.budget.as_ref().map_or(value.span(), Spanned::span);
         findings.add(Problem::at(span, message, label).hint(
             "what lies between floor and budget may be a regression or not be proven: leave room for both",
@@ -84,7 +82,7 @@ fn limit(
     })
 }
 
-/// A share written as a percentage: 0.05 for `5 %`.
+/// A share written as a percentage: 0.05 for `5 %`. Nothing is proven to lie below zero, and any difference lies above.
 fn share(
     findings: &mut Findings,
     table: &Spanned<Table<GateLimitSection>>,
@@ -102,12 +100,16 @@ fn share(
             .map(str::trim)
             .filter(|number| number.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
             .and_then(|number| number.parse::<f64>().ok())
-            .filter(|percent| *percent <= MOST_PERCENT),
+            .filter(|percent| *percent > 0.0 && *percent <= MOST_PERCENT),
         _ => None,
     };
     if percent.is_none() {
-        let message = format!("`{key}` is not a percentage");
-        let problem = Problem::at(value.span(), message, format!("0 to {MOST_PERCENT} %"));
+        let message = format!("`{key}` is not a percentage above 0");
+        let problem = Problem::at(
+            value.span(),
+            message,
+            format!("above 0, {MOST_PERCENT} % at most"),
+        );
         findings.add(problem.hint(format!("write {EXAMPLE}; for loss, percent of the messages")));
     }
     percent.map(|percent| percent / 100.0)

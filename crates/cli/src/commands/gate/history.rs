@@ -49,6 +49,14 @@ impl<'a> Before<'a> {
                 "--label takes {LONGEST_LABEL} characters at the most"
             )));
         }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Failure::usage(format!(
+                "{} would be written into {}, which is no directory: make it first",
+                path.display(),
+                folder.display()
+            )));
+        }
         let history = History::read(path)?;
         let p = &setup.profile;
         let lengths = (
@@ -69,7 +77,7 @@ impl<'a> Before<'a> {
 
     /// How many earlier sessions count, in words.
     pub(super) fn announcement(&self) -> String {
-        let count = self.history.as_ref().map_or(0, |h| h.measure().len());
+        let count = self.history.as_ref().map_or(0, |h| h.held_against().len());
         match count {
             n if n < LEAST_SESSIONS => format!(
                 "{}: {n} earlier sessions, and {LEAST_SESSIONS} are needed before anything can be said",
@@ -100,11 +108,7 @@ impl<'a> Before<'a> {
             terminal.remark(&format!("{} stays as it was", self.path.display()));
         }
         terminal.remark(&format!("written to {}", dir.display()));
-        if args.accept && said.verdict == GateVerdict::Regression {
-            terminal.remark("accepted: a new series begins with this session");
-            return Ok(End::Fine);
-        }
-        Ok(end(said.verdict, args.strict, terminal))
+        Ok(ended(&said, said.verdict, args, terminal))
     }
 }
 
@@ -133,7 +137,16 @@ pub(super) fn replay(said: &HistoryGate, file: &Path, args: &GateArgs, terminal:
         words: format!("{} is no verdict: {what}", file.display()),
     })?;
     show(said, args, terminal)?;
-    Ok(end(verdict, args.strict, terminal))
+    Ok(ended(said, verdict, args, terminal))
+}
+
+/// The exit code of a session: a regression that was accepted is none, now and when its file is read again.
+fn ended(said: &HistoryGate, verdict: GateVerdict, args: &GateArgs, terminal: &Terminal) -> End {
+    if said.session.accepted && verdict == GateVerdict::Regression {
+        terminal.remark("accepted: a new series begins with this session");
+        return End::Fine;
+    }
+    end(verdict, args.strict, terminal)
 }
 
 /// A history needs one look of fixed length: sessions of different lengths do not vary alike.
