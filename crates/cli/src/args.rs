@@ -61,13 +61,15 @@ pub(crate) enum Verb {
         pushmark gate --history history.jsonl --baseline \"frozen/pushmark serve\" --candidate \"head/pushmark serve\" scenarios/feed.toml\n  \
         pushmark gate --self-test 20\n\n\
         Exit codes: 0 pass, improvement, or inconclusive with a warning · 1 regression, or the candidate broke · \
-        2 usage, or the baseline broke · with --strict: 3 inconclusive, 4 invalid")]
+        2 usage, or the baseline does not hold · 4 a replayed file contradicts itself, or the gate was interrupted · \
+        with --strict: 3 inconclusive, 4 invalid")]
     Gate(Box<GateArgs>),
     /// Say what has crept in over the sessions of a history
     ///
     /// A loss of two percent a week passes every gate. Here are the sessions at which a metric changed, by E-divisive, and
     /// which metrics are worse by more than their floor since the last accepted change.
-    #[command(after_help = "Example:\n  pushmark trend history.jsonl --strict")]
+    #[command(after_help = "Example:\n  pushmark trend history.jsonl --strict\n\n\
+        Exit codes: 0 fine · 2 usage · with --strict: 1 something has crept in, 3 too few sessions to tell")]
     Trend(TrendArgs),
     /// Check scenario files without any traffic: the plan, how long it takes, and whether this machine can carry it
     Check(CheckArgs),
@@ -131,7 +133,7 @@ pub(crate) struct TargetTlsArgs {
     #[arg(long, value_name = "FILE", env = "PUSHMARK_CACERT")]
     pub(crate) cacert: Option<String>,
     /// Verify no certificate: the server may be anybody. Said in the report
-    #[arg(long, env = "PUSHMARK_INSECURE")]
+    #[arg(long, env = "PUSHMARK_INSECURE", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) insecure: bool,
     /// Show this certificate to the server (PEM)
     #[arg(long, value_name = "FILE", env = "PUSHMARK_CLIENT_CERT")]
@@ -216,7 +218,7 @@ pub(crate) struct GateArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Reach the verdict again from gate.json, without any traffic
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test", "out", "seed", "overrides", "transports", "carriers"])]
     pub(crate) replay: Option<PathBuf>,
     /// Judge the candidate by earlier sessions, which this file keeps: the baseline is a reference server that never changes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["replay", "self_test", "self_test_summary"])]
@@ -243,7 +245,7 @@ pub(crate) struct GateArgs {
     #[arg(long, value_name = "FILE", requires = "self_test")]
     pub(crate) log: Option<PathBuf>,
     /// Print again what a self-test came to, from its log
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test", "replay"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scenarios", "baseline", "candidate", "profile", "self_test", "replay", "out", "strict"])]
     pub(crate) self_test_summary: Option<PathBuf>,
     /// Look after so many blocks
     #[arg(long, hide = true, value_delimiter = ',')]
@@ -277,7 +279,7 @@ pub(crate) enum GateProfile {
 pub(crate) struct TrendArgs {
     /// The history, as `pushmark gate --history` keeps it
     pub(crate) history: PathBuf,
-    /// Fail (exit code 1) when something has crept in
+    /// Fail when something has crept in (exit code 1), or there are too few sessions to tell (exit code 3)
     #[arg(long)]
     pub(crate) strict: bool,
     /// Write table, JSON and charts to this directory, which must be new or empty
@@ -574,6 +576,25 @@ mod tests {
             assert!(span(wrong).is_err(), "{wrong}");
         }
         assert!(positive_span("0s").is_err() && positive_span("0.5ms").is_err());
+    }
+
+    #[test]
+    fn what_a_replay_or_a_summary_would_not_heed_is_refused() {
+        let refused = |words: &[&str]| Cli::try_parse_from([&["pushmark", "gate"], words].concat()).is_err();
+        for more in [
+            "--out=a",
+            "--seed=1",
+            "--set=a=b",
+            "--transport=ws",
+            "--carrier=h2c",
+        ] {
+            assert!(refused(&["--replay", "gate.json", more]), "{more}");
+        }
+        for more in ["--out=a", "--strict"] {
+            assert!(refused(&["--self-test-summary", "log", more]), "{more}");
+        }
+        assert!(!refused(&["--replay", "gate.json", "--strict", "--json"]));
+        assert!(!refused(&["--self-test-summary", "log", "--json"]));
     }
 
     #[test]

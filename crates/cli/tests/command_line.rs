@@ -144,6 +144,21 @@ fn bad_usage_exits_2_with_a_hint() {
 }
 
 #[test]
+fn a_switch_in_the_environment_is_said_as_people_say_it() {
+    for said in ["1", "true", "0", "false", ""] {
+        let mut command = pushmark();
+        command.args(["check", "--quick"]).env("PUSHMARK_INSECURE", said);
+        let folder = Folder::new();
+        command.arg(folder.write("own.toml", &short(&[in_process()], "")));
+        let code = ended(command);
+        assert!(
+            !code.stderr.contains("PUSHMARK_INSECURE") && !code.stderr.contains("invalid value"),
+            "{said}: {code:#?}"
+        );
+    }
+}
+
+#[test]
 fn an_address_in_use_is_named() {
     // Without SO_REUSEPORT, so that nobody else can join it.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -43,16 +43,21 @@ pub(crate) fn catalogue() -> Catalogue {
     }
 }
 
-/// Reads a scenario file and makes its plan.
-pub(crate) fn plan(path: &Path, change: &ScenarioArgs, terminal: &Terminal) -> Result<Plan, Failure> {
-    let options = Options {
+/// What changes a scenario, in the scenario crate's words.
+pub(crate) fn options(change: &ScenarioArgs) -> Options {
+    Options {
         overrides: change.overrides.clone(),
         transports: change.transports.clone(),
         carriers: change.carriers.clone(),
         target_tls: change.target_tls(),
         quick: change.quick,
         allow_remote: change.allow_remote,
-    };
+    }
+}
+
+/// Reads a scenario file and makes its plan.
+pub(crate) fn plan(path: &Path, change: &ScenarioArgs, terminal: &Terminal) -> Result<Plan, Failure> {
+    let options = options(change);
     let result =
         ScenarioText::read(path).and_then(|text| pushmark_scenario::plan(&text, &options, &catalogue()));
     result.map_err(|e| Failure::usage(e.render(terminal.color_err)))

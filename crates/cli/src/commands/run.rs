@@ -99,6 +99,10 @@ fn calibrated(plan: &Plan, terminal: &Terminal) -> Option<Calibration> {
         .ok()
 }
 
+/// What is said to whom secures connections that are secured already.
+pub(crate) const UNUSED_TLS: &str = "--cacert, --insecure, --client-cert, --client-key and --sni are for a server that runs already: the one that is started \
+     for each trial has a certificate made for it, which is trusted";
+
 /// Says what is about to happen, and how long it takes.
 fn announce(plan: &Plan, terminal: &Terminal) {
     let quick = if plan.quick {
@@ -120,10 +124,7 @@ fn announce(plan: &Plan, terminal: &Terminal) {
         terminal.warning("certificates are NOT verified (insecure): whoever answers may be anybody");
     }
     if unused {
-        terminal.warning(
-            "--cacert, --insecure, --client-cert, --client-key and --sni are for a scenario with a [target]: the server that is \
-             started for each trial has a certificate made for it, which is trusted",
-        );
+        terminal.warning(UNUSED_TLS);
     }
     for cell in &plan.cells {
         if let TargetPlan::Address(address) = &cell.target {

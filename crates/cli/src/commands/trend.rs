@@ -27,8 +27,10 @@ pub(crate) fn run(args: &TrendArgs, terminal: &Terminal) -> Outcome {
         false => trend_text(&trend),
     };
     Terminal::result(&text);
-    Ok(match args.strict && trend.crept() {
-        true => End::Missed,
-        false => End::Fine,
+    Ok(match (args.strict, trend.crept()) {
+        (false, _) => End::Fine,
+        (true, true) => End::Missed,
+        (true, false) if !trend.can_tell() => End::Inconclusive,
+        (true, false) => End::Fine,
     })
 }

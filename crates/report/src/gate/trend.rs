@@ -107,10 +107,20 @@ impl Trend {
         }
     }
 
+    /// Whether there are enough sessions for any change to be seen.
+    pub fn can_tell(&self) -> bool {
+        self.labels.len() >= least()
+    }
+
     /// Whether anything that decides has crept in.
     pub fn crept(&self) -> bool {
         self.metrics.iter().any(|m| m.crept)
     }
+}
+
+/// Fewer sessions have no change: so many must lie on each side of one.
+fn least() -> usize {
+    2 * Creep::default().least
 }
 
 fn trend(metric: &Metric, sessions: &[Session], how: &Creep) -> MetricTrend {
@@ -167,6 +177,12 @@ pub fn trend_text(trend: &Trend) -> String {
         .collect();
     let count = trend.labels.len();
     let _ = match crept.is_empty() {
+        true if !trend.can_tell() => writeln!(
+            out,
+            "nothing can be said of {count} sessions: a change needs {} sessions, {} on each side\n",
+            least(),
+            Creep::default().least
+        ),
         true => writeln!(out, "nothing has crept in over {count} sessions\n"),
         false => writeln!(
             out,
@@ -201,10 +217,6 @@ pub fn trend_text(trend: &Trend) -> String {
             "{} earlier sessions are not looked at: they lie before the last accepted change, or beyond the last {MOST_SESSIONS}",
             trend.left_out
         );
-    }
-    let least = 2 * Creep::default().least;
-    if count < least {
-        let _ = writeln!(out, "a change needs {least} sessions, five on each side");
     }
     let _ = writeln!(
         out,

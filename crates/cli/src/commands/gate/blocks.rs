@@ -21,7 +21,7 @@ pub(super) struct Cell {
 
 impl Cell {
     /// Whether one of the servers is not started anew for each block.
-    fn keeps_running(&self) -> bool {
+    pub(super) fn keeps_running(&self) -> bool {
         [&self.baseline, &self.candidate]
             .iter()
             .any(|arm| matches!(arm, Arm::Running(_)))

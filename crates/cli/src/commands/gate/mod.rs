@@ -20,9 +20,10 @@ use pushmark_scenario::plan::{Cell as PlanCell, FaultMeans, Plan, TargetPlan};
 use pushmark_transport::{process, registry};
 use serde_json::to_string_pretty;
 
-use crate::args::{GateArgs, ScenarioArgs};
+use crate::args::GateArgs;
 use crate::commands::check::minutes;
 use crate::commands::limits;
+use crate::commands::run::UNUSED_TLS;
 use crate::exit::{End, Failure, Outcome};
 use crate::signals;
 use crate::terminal::Terminal;
@@ -68,6 +69,9 @@ pub(crate) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
         }
         None => None,
     };
+    if args.change.target_tls() != Default::default() && !setup.cells.iter().any(Cell::keeps_running) {
+        terminal.warning(UNUSED_TLS);
+    }
     terminal.remark(&setup.announcement());
     if let Some(before) = &before {
         terminal.remark(&before.announcement());
@@ -338,9 +342,4 @@ fn refuse_what_cannot_be_gated(plan: &Plan) -> Result<(), Failure> {
         )));
     }
     Ok(())
-}
-
-/// The scenario arguments without what a gate does not take.
-fn plain_change() -> ScenarioArgs {
-    ScenarioArgs::default()
 }

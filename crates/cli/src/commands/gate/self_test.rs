@@ -14,10 +14,10 @@ use pushmark_scenario::ScenarioText;
 use serde_json::json;
 
 use super::blocks::{Ended, one};
-use super::{Scenario, Setup, plain_change};
+use super::{Scenario, Setup, UNUSED_TLS};
 use crate::args::GateArgs;
-use crate::commands::catalogue;
 use crate::commands::check::minutes;
+use crate::commands::{catalogue, options};
 use crate::exit::{End, Failure, Outcome};
 use crate::signals;
 use crate::terminal::Terminal;
@@ -41,17 +41,14 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     let scenarios = || -> Result<Vec<Scenario>, Failure> {
         if args.scenarios.is_empty() {
             let text = ScenarioText::from_bytes("self-test.toml", SCENARIO.as_bytes());
-            let plan =
-                text.and_then(|text| pushmark_scenario::plan(&text, &Default::default(), &catalogue()));
+            let options = options(&args.change);
+            let plan = text.and_then(|text| pushmark_scenario::plan(&text, &options, &catalogue()));
             let plan = plan.map_err(|e| Failure::usage(e.render(false)))?;
             return Ok(vec![Scenario::new(plan, "self-test.toml".as_ref())]);
         }
         let read = |path: &std::path::PathBuf| {
-            let mut change = plain_change();
-            change.overrides.clone_from(&args.change.overrides);
-            change.transports.clone_from(&args.change.transports);
             Ok(Scenario::new(
-                crate::commands::plan(path, &change, terminal)?,
+                crate::commands::plan(path, &args.change, terminal)?,
                 path,
             ))
         };
@@ -59,6 +56,9 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     };
     let alike = |_: usize| (server(None), server(None));
     let first = Setup::new(args, scenarios()?, &alike)?;
+    if args.change.target_tls() != Default::default() {
+        terminal.warning(UNUSED_TLS);
+    }
     let most = first.profile.block * first.profile.plan.most_blocks() as u32;
     terminal.remark(&format!(
         "{gates} gates of alike servers and {slower_gates} with {} % more work: {} at most",
