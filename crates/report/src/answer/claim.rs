@@ -64,6 +64,13 @@ impl<'a> Claim<'a> {
             format!("too few samples tell a difference in {noun}")
         } else if values().filter_map(Value::spread).any(|s| s.repeats < 2) {
             format!("a single repeat cannot tell a difference in {noun} from noise")
+        } else if values().filter_map(Value::spread).any(|one| {
+            values()
+                .filter_map(Value::spread)
+                .any(|other| one.max < other.min)
+        }) {
+            // Some differ; the best of them do not.
+            format!("in {noun} nobody is ahead of all others by more than the spread between repeats")
         } else {
             format!("there is no difference in {noun} beyond the spread between repeats")
         }
