@@ -70,7 +70,7 @@ impl<'a> Claim<'a> {
                 .any(|other| one.max < other.min)
         }) {
             // Some differ; the best of them do not.
-            format!("in {noun} nobody is ahead of all others by more than the spread between repeats")
+            format!("nobody is ahead of all others in {noun} by more than the spread between repeats")
         } else {
             format!("there is no difference in {noun} beyond the spread between repeats")
         }

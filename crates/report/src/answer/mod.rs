@@ -332,6 +332,7 @@ fn sentence(text: &str) -> String {
         "the ",
         "there ",
         "no ",
+        "nobody ",
         "a single ",
         "too few ",
         "with ",
