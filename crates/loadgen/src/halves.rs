@@ -1,8 +1,8 @@
 //! Halves of the machine: the servers of a gate run on one half of the processors, its generators on the other.
 //!
-//! Where the scheduler is free, it puts a server now beside its generator and now on the other processor, for seconds on end. That
-//! moves the processor time of a delivery by up to a fifth from block to block, in one arm and not in the other. With halves,
-//! both arms have the same place in every block.
+//! Where the scheduler is free, it puts a server now beside its generator and now on the other processor, for seconds on end. Blocks of
+//! some gates fell into two groups, nearly a fifth apart in the processor time of a delivery; that placement is why is inferred,
+//! not measured. With halves, both arms have the same place in every block.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
