@@ -251,6 +251,8 @@ pub(crate) fn of(cell: &Cell, facts: Facts) -> TrialSummary {
         generator_waiting_share: watched.then_some(totals.most_waiting_thread),
         generator_wanting_share: watched.then_some(totals.most_wanting_thread),
         loop_delay_p99_ns: totals.loop_delay.quantile(0.99),
+        loop_delay_p90_ns: totals.loop_delay.quantile(0.9),
+        loop_looks: watched.then(|| totals.loop_delay.count()),
         own_send_delay_p99_ns: totals.own_send_delay.quantile(0.99),
         sent_in_window: totals.sent_in_window,
         held_back: totals.held_back,

@@ -91,6 +91,10 @@ pub struct TrialSummary {
     pub generator_wanting_share: Option<f64>,
     /// 99th percentile of how late the generator's loops came round for a timer, in nanoseconds: what an arrival waits.
     pub loop_delay_p99_ns: Option<u64>,
+    /// 90th percentile of the same, which fewer looks suffice for.
+    pub loop_delay_p90_ns: Option<u64>,
+    /// How often it was looked how late they came.
+    pub loop_looks: Option<u64>,
     /// 99th percentile of that part of the send delay that the generator made itself, in nanoseconds (echo).
     pub own_send_delay_p99_ns: Option<u64>,
     /// Messages of the measured window that were sent before it ended (echo).

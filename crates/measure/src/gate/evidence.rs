@@ -14,7 +14,7 @@ use super::judge::{JudgeError, Judgement, LEAST_PRESENT, Outcome, judge};
 use super::plan::Plan;
 use super::sampling::{Sampling, median_of_seconds, quantile_rule, samples_needed};
 use super::trouble;
-use super::validity::{Machine, SensorLimits, Sensors, Validity, validity};
+use super::validity::{Machine, SensorLimits, Sensors, Typical, Validity, validity};
 use crate::histogram::Histogram;
 use crate::summary::TrialSummary;
 
@@ -58,6 +58,8 @@ const CONNECT: &str = "connect_time_p50";
 /// A candidate that loses so large a share in one block, where the baseline loses nothing in any, has failed: no statistics
 /// of ten blocks are needed, nor would those see it.
 const FAILED_SHARE: f64 = 0.5;
+/// Half of fewer is no failure by itself: of one session, one is all.
+const LEAST_FAILED_OF: u64 = 10;
 
 /// A metric's name as people read it.
 pub fn words(name: &str) -> &str {
@@ -114,6 +116,9 @@ pub struct Figures {
     pub samples: u64,
     /// There were enough samples a second for its p99.
     pub seconds_suffice: bool,
+    /// Of how many a share is, by the share's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shares_of: BTreeMap<String, u64>,
     /// What was promised and not kept.
     pub promises: Promises,
 }
@@ -122,9 +127,10 @@ impl Figures {
     /// The figures of one side.
     pub fn of(side: &Side) -> Self {
         let promises = promises(&side.summary);
-        if let Some(values) = trouble::figures(side) {
+        if let Some((values, shares_of)) = trouble::figures(side) {
             return Self {
                 values,
+                shares_of,
                 promises,
                 ..Self::default()
             };
@@ -157,6 +163,7 @@ impl Figures {
             values,
             samples: side.latency.count(),
             seconds_suffice: rule == Sampling::Gated,
+            shares_of: [(LOSS.to_owned(), b.expected)].into(),
             promises,
         }
     }
@@ -240,6 +247,8 @@ fn sensors(baseline: &Side, candidate: &Side) -> Sensors {
         generator_missed: larger(&missed),
         lateness_p99_ns: lateness(b).max(lateness(c)),
         loop_delay_p99_ns: b.loop_delay_p99_ns.max(c.loop_delay_p99_ns),
+        loop_delay_p90_ns: b.loop_delay_p90_ns.max(c.loop_delay_p90_ns),
+        loop_looks: b.loop_looks.into_iter().chain(c.loop_looks).min(),
         others_cpu: others,
         steal: larger(&|s| s.host_steal_share),
     }
@@ -393,7 +402,9 @@ impl Course {
         for name in [LOSS].into_iter().chain(trouble::SHARES) {
             let of = |f: &Figures| f.values.get(name).copied();
             let spared = self.blocks.iter().all(|b| of(&b.baseline) == Some(0.0));
-            let failed = |b: &Block| of(&b.candidate).filter(|share| *share >= FAILED_SHARE);
+            let many = |f: &Figures| f.shares_of.get(name).is_none_or(|of| *of >= LEAST_FAILED_OF);
+            let failed =
+                |b: &Block| of(&b.candidate).filter(|share| *share >= FAILED_SHARE && many(&b.candidate));
             let first = self
                 .blocks
                 .iter()
@@ -410,6 +421,20 @@ impl Course {
             }
         }
         found
+    }
+
+    /// What the sensors of the first `blocks` blocks say.
+    pub(super) fn validity(&self, blocks: usize, limits: &SensorLimits) -> Validity {
+        let sensors: Vec<Sensors> = self.blocks.iter().take(blocks).map(|b| b.sensors).collect();
+        // Where something breaks, the times that count are those of noticing and coming back.
+        let typical = Typical {
+            p50_ns: ["latency_p50", trouble::RECONNECT, trouble::DETECTION]
+                .iter()
+                .find_map(|name| self.typical_ns(name, blocks)),
+            p90_ns: self.typical_ns("latency_p90", blocks),
+            p99_ns: self.typical_ns(P99, blocks),
+        };
+        validity(&sensors, &typical, limits)
     }
 
     /// The smaller of the arms' medians of a latency over the first `blocks` blocks.
@@ -479,27 +504,10 @@ pub fn look(
         .ok_or(JudgeError::NoSuchLook(plan.looks.len()))?;
     let (mut table, mut machine, mut all) = (Table::default(), Machine::Fit, Vec::new());
     for course in courses {
-        let blocks = course.blocks.len().min(at.blocks);
-        let sensors: Vec<Sensors> = course.blocks.iter().take(blocks).map(|b| b.sensors).collect();
-        let found = validity(
-            &sensors,
-            // Where something breaks, the times that count are those of noticing and coming back.
-            ["latency_p50", trouble::RECONNECT, trouble::DETECTION]
-                .iter()
-                .find_map(|name| course.typical_ns(name, blocks)),
-            course.typical_ns(P99, blocks),
-            limits,
-        );
-        let dropped = found.dropped_blocks();
-        for mut row in course.rows() {
-            for (block, d) in row.d.iter_mut().enumerate() {
-                // Missing, not removed: a block keeps its number and its coin.
-                *d = d.filter(|_| !dropped.contains(&block));
-            }
-            table.rows.push(row);
-        }
-        machine = machine.max(found.machine);
-        all.push((course.scenario.clone(), found));
+        let seen = course.seen(at, plan, limits);
+        table.rows.extend(seen.rows);
+        machine = machine.max(seen.validity.machine);
+        all.push((course.scenario.clone(), seen.validity));
     }
     Ok(Found {
         judgement: judge(&table, plan, before, machine)?,

@@ -24,6 +24,7 @@ pub mod random;
 pub mod sampling;
 pub mod signed_rank;
 pub mod simulate;
+mod stand_in;
 pub mod student;
 mod trouble;
 pub mod validity;

@@ -24,6 +24,14 @@ pub struct Plan {
     pub looks: Vec<Look>,
     /// One-sided chance that a bound is missed: 0.05 for bounds of 95 %.
     pub bound_alpha: f64,
+    /// So many blocks more than the last look has may be run in all, to stand in for blocks that are left out.
+    #[serde(default)]
+    pub spare: usize,
+}
+
+/// For each ten blocks of a look, at most three stand in for others.
+fn spare_of(blocks: usize) -> usize {
+    3 * blocks / 10
 }
 
 /// The plan cannot work.
@@ -59,6 +67,7 @@ impl Default for Plan {
         Self {
             looks: vec![look(10, 0.002, 0.3), look(20, 0.003, 0.1), look(30, 0.005, 0.0)],
             bound_alpha: 0.05,
+            spare: spare_of(30),
         }
     }
 }
@@ -99,6 +108,7 @@ impl Plan {
         }
         let plan = Self {
             looks,
+            spare: spare_of(last),
             ..Self::default()
         };
         plan.check()?;
@@ -110,9 +120,19 @@ impl Plan {
         self.looks.iter().map(|l| l.alpha).sum()
     }
 
-    /// Most blocks that the gate runs.
+    /// Blocks of the last look.
     pub fn most_blocks(&self) -> usize {
         self.looks.last().map_or(0, |l| l.blocks)
+    }
+
+    /// Most blocks that are run for a look, with those that stand in for others.
+    pub fn most_run(&self, at: &Look) -> usize {
+        (at.blocks + spare_of(at.blocks)).min(self.most_blocks() + self.spare)
+    }
+
+    /// Most blocks that the gate runs.
+    pub fn most_run_in_all(&self) -> usize {
+        self.looks.iter().map(|at| self.most_run(at)).max().unwrap_or(0)
     }
 
     /// Looks for what could not work.

@@ -80,13 +80,13 @@ fn at_least_the_shortest(ns: u64) -> f64 {
 }
 
 /// One side's figures; `None` where nobody was to die and nobody to come back: what a lossy or slow line makes of a server
-/// shows in the ordinary figures.
-pub(super) fn figures(side: &Side) -> Option<BTreeMap<String, f64>> {
+/// shows in the ordinary figures. Beside each share, of how many it is.
+pub(super) fn figures(side: &Side) -> Option<(BTreeMap<String, f64>, BTreeMap<String, u64>)> {
     let s = &side.summary;
     if !breaks(s) {
         return None;
     }
-    let mut values = BTreeMap::new();
+    let (mut values, mut shares_of) = (BTreeMap::new(), BTreeMap::new());
     let mut put = |name: &str, value: Option<f64>| {
         if let Some(value) = value.filter(|v| v.is_finite()) {
             values.insert(name.to_owned(), value);
@@ -107,6 +107,7 @@ pub(super) fn figures(side: &Side) -> Option<BTreeMap<String, f64>> {
     for (name, all) in [(UNDETECTED, &client), (SERVER_UNDETECTED, &server)] {
         let sum = |f: fn(&Detection) -> u64| all.iter().map(|d| f(d)).sum();
         put(name, share(sum(|d| d.undetected), sum(|d| d.affected)));
+        shares_of.insert(name.to_owned(), sum(|d| d.affected));
     }
     if let Some(r) = &s.recovery {
         let time = &r.time_to_reconnect;
@@ -117,11 +118,13 @@ pub(super) fn figures(side: &Side) -> Option<BTreeMap<String, f64>> {
             NOT_RECOVERED,
             share(r.cut_off.saturating_sub(r.recovered), r.cut_off),
         );
+        shares_of.insert(NOT_RECOVERED.to_owned(), r.cut_off);
     }
     if s.expects_messages {
         put("loss", share(s.books.lost, s.books.expected));
+        shares_of.insert("loss".to_owned(), s.books.expected);
     }
-    are_of_faults(&values).then_some(values)
+    are_of_faults(&values).then_some((values, shares_of))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::exact::median;
+use super::sampling::{Sampling, quantile_rule};
 
 /// What the sensors saw in one block. A figure that could not be had is `None`, and no rule holds it against the block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,12 @@ pub struct Sensors {
     /// one burst keeps a loop busy without making it wrong: it is held against the tail.
     #[serde(default)]
     pub loop_delay_p99_ns: Option<u64>,
+    /// The same at p90.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loop_delay_p90_ns: Option<u64>,
+    /// How often it was looked how late they came, in the arm with fewer looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loop_looks: Option<u64>,
     /// Processor time of others (total less both servers and the generator), as a share of the machine.
     pub others_cpu: Option<f64>,
     /// Share of time that the hypervisor gave to others.
@@ -37,7 +44,7 @@ pub struct SensorLimits {
     pub lateness_ns: u64,
     /// Lateness may reach this share of the typical latency if that is more.
     pub lateness_share: f64,
-    /// Loops may come round as late as this share of the typical p99 if that is more than `lateness_ns`.
+    /// Loops may come round as late as this share of the typical latency, at p99 or p90, if that is more than `lateness_ns`.
     pub loop_share: f64,
     /// Most processor time of others.
     pub others_cpu: f64,
@@ -90,6 +97,9 @@ pub struct Validity {
     pub machine: Machine,
     /// Blocks left out, as pairs.
     pub dropped: Vec<Dropped>,
+    /// Blocks that stand in for some of those, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standing_in: Vec<usize>,
     /// What was seen over the whole gate.
     pub findings: Vec<String>,
 }
@@ -106,14 +116,31 @@ fn beyond(value: f64, limit: f64) -> bool {
     value.is_nan() || value > limit
 }
 
-/// Judges the sensors of all blocks. `typical_latency_ns` is one number for the whole gate that treats the arms alike:
-/// the smaller of their median p50s; `typical_p99_ns` the same of their p99s.
-pub fn validity(
-    blocks: &[Sensors],
-    typical_latency_ns: Option<u64>,
-    typical_p99_ns: Option<u64>,
-    limits: &SensorLimits,
-) -> Validity {
+/// Latencies that sensors are held against: numbers for the whole gate that treat the arms alike, the smaller of their
+/// medians over the blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Typical {
+    /// Of p50, in nanoseconds.
+    pub p50_ns: Option<u64>,
+    /// Of p90, in nanoseconds.
+    pub p90_ns: Option<u64>,
+    /// Of p99, in nanoseconds.
+    pub p99_ns: Option<u64>,
+}
+
+/// How late a block's loops were, at the quantile that its looks suffice for: the name, the lateness and the latency at it.
+fn loops(s: &Sensors, typical: &Typical) -> Option<(&'static str, u64, Option<u64>)> {
+    let few = s
+        .loop_looks
+        .is_some_and(|looks| quantile_rule(0.99, looks) != Sampling::Gated);
+    match few {
+        true => Some(("p90", s.loop_delay_p90_ns?, typical.p90_ns)),
+        false => Some(("p99", s.loop_delay_p99_ns?, typical.p99_ns)),
+    }
+}
+
+/// Judges the sensors of all blocks.
+pub fn validity(blocks: &[Sensors], typical: &Typical, limits: &SensorLimits) -> Validity {
     let mut v = Validity::default();
     if blocks.is_empty() {
         v.machine = Machine::Unfit;
@@ -124,8 +151,7 @@ pub fn validity(
         let part = typical.map_or(0, |typical| (typical as f64 * share) as u64);
         limits.lateness_ns.max(part)
     };
-    let lateness_limit = limit(typical_latency_ns, limits.lateness_share);
-    let loop_limit = limit(typical_p99_ns, limits.loop_share);
+    let lateness_limit = limit(typical.p50_ns, limits.lateness_share);
     let percent = |x: f64| 100.0 * x;
     let (mut crowded, mut generator) = (Vec::new(), Vec::new());
     for s in blocks {
@@ -143,13 +169,14 @@ pub fn validity(
                 "the generator was {late:.1} ms late at p99, {limit:.1} allowed"
             ));
         }
-        if let Some(late) = s.loop_delay_p99_ns
-            && late > loop_limit
-        {
-            let (late, limit) = (late as f64 / 1e6, loop_limit as f64 / 1e6);
-            machine.push(format!(
-                "the generator's loops came round {late:.1} ms late at p99, {limit:.1} allowed"
-            ));
+        if let Some((quantile, late, beside)) = loops(s, typical) {
+            let most = limit(beside, limits.loop_share);
+            let (late_ms, most_ms) = (late as f64 / 1e6, most as f64 / 1e6);
+            if late > most {
+                machine.push(format!(
+                    "the generator's loops came round {late_ms:.1} ms late at {quantile}, {most_ms:.1} allowed"
+                ));
+            }
         }
         if let Some(others) = s.others_cpu
             && beyond(others, limits.others_cpu)
@@ -218,14 +245,23 @@ mod tests {
         generator_missed: Some(0.0),
         lateness_p99_ns: Some(900_000),
         loop_delay_p99_ns: Some(900_000),
+        loop_delay_p90_ns: Some(700_000),
+        loop_looks: Some(2_000),
         others_cpu: Some(0.2),
         steal: Some(0.0),
     };
 
+    fn p50(ns: u64) -> Typical {
+        Typical {
+            p50_ns: Some(ns),
+            ..Typical::default()
+        }
+    }
+
     fn with(bad: usize, change: impl Fn(&mut Sensors)) -> Validity {
         let mut blocks = [GOOD; 10];
         blocks.iter_mut().take(bad).for_each(change);
-        validity(&blocks, Some(2_000_000), None, &SensorLimits::default())
+        validity(&blocks, &p50(2_000_000), &SensorLimits::default())
     }
 
     #[test]
@@ -277,14 +313,14 @@ mod tests {
         late(&mut blocks[0]);
         let limits = SensorLimits::default();
         assert_eq!(
-            validity(&blocks, Some(50_000_000), None, &limits).dropped_blocks(),
+            validity(&blocks, &p50(50_000_000), &limits).dropped_blocks(),
             [0; 0]
         );
+        assert_eq!(validity(&blocks, &p50(30_000_000), &limits).dropped_blocks(), [0]);
         assert_eq!(
-            validity(&blocks, Some(30_000_000), None, &limits).dropped_blocks(),
+            validity(&blocks, &Typical::default(), &limits).dropped_blocks(),
             [0]
         );
-        assert_eq!(validity(&blocks, None, None, &limits).dropped_blocks(), [0]);
     }
 
     #[test]
@@ -292,10 +328,23 @@ mod tests {
         let mut blocks = [GOOD; 10];
         blocks[0].loop_delay_p99_ns = Some(4_000_000);
         let limits = SensorLimits::default();
-        let dropped = |p99| validity(&blocks, Some(2_000_000), p99, &limits).dropped_blocks();
-        assert_eq!(dropped(Some(8_000_000)), [0; 0]);
-        assert_eq!(dropped(Some(7_000_000)), [0]);
-        assert_eq!(dropped(None), [0]);
+        let dropped = |blocks: &[Sensors], p90_ns, p99_ns| {
+            let typical = Typical {
+                p90_ns,
+                p99_ns,
+                ..p50(2_000_000)
+            };
+            validity(blocks, &typical, &limits).dropped_blocks()
+        };
+        assert_eq!(dropped(&blocks, None, Some(8_000_000)), [0; 0]);
+        assert_eq!(dropped(&blocks, None, Some(7_000_000)), [0]);
+        assert_eq!(dropped(&blocks, None, None), [0]);
+        // The p99 of a hundred looks is the latest of them: p90 is asked.
+        blocks[0].loop_looks = Some(137);
+        assert_eq!(dropped(&blocks, None, None), [0; 0]);
+        blocks[0].loop_delay_p90_ns = Some(3_000_000);
+        assert_eq!(dropped(&blocks, Some(6_000_000), Some(900_000)), [0; 0]);
+        assert_eq!(dropped(&blocks, Some(5_000_000), Some(900_000_000)), [0]);
     }
 
     #[test]
@@ -307,7 +356,7 @@ mod tests {
         let few = with(4, |s| s.baseline_achieved = Some(0.9));
         assert_eq!((few.machine, few.dropped.len()), (Machine::Fit, 0));
         assert_eq!(
-            validity(&[], None, None, &SensorLimits::default()).machine,
+            validity(&[], &Typical::default(), &SensorLimits::default()).machine,
             Machine::Unfit
         );
     }

@@ -262,8 +262,13 @@ pub(crate) fn remarks(gate: &Gate) -> Vec<String> {
         if !v.dropped.is_empty() {
             let blocks: Vec<String> = v.dropped.iter().map(|d| (d.block + 1).to_string()).collect();
             let why = v.dropped.first().map(|d| d.why.join(", ")).unwrap_or_default();
+            let for_them = match v.standing_in.len() {
+                0 => String::new(),
+                1 => "; one more block stands in for it".to_owned(),
+                n => format!("; {n} more blocks stand in for them"),
+            };
             all.push(format!(
-                "{scenario}: left out as pairs: block {} ({why})",
+                "{scenario}: left out as pairs: block {} ({why}){for_them}",
                 blocks.join(", ")
             ));
         }

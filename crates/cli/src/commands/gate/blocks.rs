@@ -66,15 +66,18 @@ pub(super) async fn run(
         );
     }
     let plan = &setup.profile.plan;
-    let mut done = 0;
     for at in &plan.looks {
         let unsettled = ran.found.as_ref().map(|f| f.judgement.unsettled.clone());
         let runs = |name: &String| unsettled.as_ref().is_none_or(|u| u.contains(name));
-        for block in done..at.blocks {
+        // One block of each, again and again, so that all see the same machine.
+        loop {
+            let mut all_have_enough = true;
             for (place, cell) in setup.cells.iter().enumerate() {
-                if !runs(&cell.name) {
+                if !runs(&cell.name) || !ran.courses[place].wants_block(at, plan, limits) {
                     continue;
                 }
+                all_have_enough = false;
+                let block = ran.courses[place].blocks.len();
                 let first = candidate_first(setup.seed, (block * setup.cells.len() + place) as u64);
                 let ended = one(setup, cell, block as u32, first, interrupt.clone()).await?;
                 let sides = match ended {
@@ -91,9 +94,8 @@ pub(super) async fn run(
                     made.candidate.values.remove(MEMORY);
                 }
                 terminal.remark(&format!(
-                    "[{}/{}] {}: {}",
-                    block + 1,
-                    plan.most_blocks(),
+                    "{} {}: {}",
+                    progress(block, at.blocks, plan.most_blocks()),
                     cell.name,
                     summary(&made)
                 ));
@@ -103,8 +105,10 @@ pub(super) async fn run(
                     return Ok(ran);
                 }
             }
+            if all_have_enough {
+                break;
+            }
         }
-        done = at.blocks;
         if ran.found.is_none() {
             for (course, cell) in ran.courses.iter_mut().zip(&setup.cells) {
                 ran.notes.extend(course.choose_metrics());
@@ -126,7 +130,7 @@ pub(super) async fn run(
         if outcome != Outcome::MoreBlocks {
             break;
         }
-        terminal.remark(&format!("not settled after {done} blocks: more are run"));
+        terminal.remark(&format!("not settled after {} blocks: more are run", at.blocks));
     }
     Ok(ran)
 }
@@ -208,6 +212,14 @@ fn is_the_servers(e: &TrialError) -> bool {
         e,
         TrialError::Server(_) | TrialError::Control { .. } | TrialError::Target(_)
     )
+}
+
+/// How far it is, before a look at `of` blocks.
+fn progress(block: usize, of: usize, most: usize) -> String {
+    match block < of {
+        true => format!("[{}/{most}]", block + 1),
+        false => format!("[{}, for one that the sensors left out]", block + 1),
+    }
 }
 
 /// A block in a line.

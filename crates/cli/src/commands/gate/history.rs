@@ -152,4 +152,6 @@ fn ended(said: &HistoryGate, verdict: GateVerdict, args: &GateArgs, terminal: &T
 /// A history needs one look of fixed length: sessions of different lengths do not vary alike.
 pub(super) fn one_look(setup: &mut Setup) {
     setup.profile.plan.looks.truncate(1);
+    // A session is one number, and no signs are flipped: a block that is left out costs little.
+    setup.profile.plan.spare = 0;
 }

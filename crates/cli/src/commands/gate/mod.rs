@@ -263,7 +263,7 @@ impl Setup {
             p.warmup.as_secs_f64(),
             p.measure.as_secs_f64(),
             minutes(p.block * p.plan.looks.first().map_or(0, |l| l.blocks) as u32),
-            minutes(p.block * p.plan.most_blocks() as u32),
+            minutes(p.block * p.plan.most_run_in_all() as u32),
             self.seed,
         )
     }

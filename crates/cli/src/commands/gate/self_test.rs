@@ -8,12 +8,13 @@ use std::path::Path;
 use pushmark_loadgen::Interrupt;
 use pushmark_loadgen::block::{Arm, ServerProgram};
 use pushmark_measure::clock;
+use pushmark_measure::gate::exact::median;
 use pushmark_results::host;
 use pushmark_results::self_test::{SelfTestLine, SelfTestLog, read_self_test};
 use pushmark_scenario::ScenarioText;
 use serde_json::json;
 
-use super::blocks::{Ended, one};
+use super::blocks::{Cell, Ended, one};
 use super::{Scenario, Setup, UNUSED_TLS};
 use crate::args::GateArgs;
 use crate::commands::check::minutes;
@@ -59,7 +60,7 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     if args.change.target_tls() != Default::default() {
         terminal.warning(UNUSED_TLS);
     }
-    let most = first.profile.block * first.profile.plan.most_blocks() as u32;
+    let most = first.profile.block * first.profile.plan.most_run_in_all() as u32;
     terminal.remark(&format!(
         "{gates} gates of alike servers and {slower_gates} with {} % more work: {} at most",
         args.inject_work_percent,
@@ -127,12 +128,17 @@ pub(super) fn summary(log: &Path, args: &GateArgs) -> Outcome {
     Ok(End::Fine)
 }
 
-/// How much extra work a message is so many percent of what one costs now, in microseconds, for each cell: measured in one
-/// block of alike servers.
+/// So many blocks tell what a message costs: a single one may be a fifth off.
+const WORK_BLOCKS: u32 = 5;
+
+/// How much extra work a message is so many percent of what one costs now, in microseconds, for each cell: the median of some
+/// blocks of alike servers.
 async fn work(setup: &Setup, percent: f64, interrupt: Interrupt) -> Result<Vec<f64>, Failure> {
-    let mut all = Vec::new();
-    for cell in &setup.cells {
-        let sides = match one(setup, cell, 0, false, interrupt.clone()).await? {
+    let mut costs = vec![Vec::new(); setup.cells.len()];
+    for (block, (place, cell)) in
+        (0..WORK_BLOCKS).flat_map(|b| setup.cells.iter().enumerate().map(move |c| (b, c)))
+    {
+        let sides = match one(setup, cell, block, false, interrupt.clone()).await? {
             Ended::Both(sides) => sides,
             Ended::Failed(what) => return Err(Failure::usage(what)),
         };
@@ -141,8 +147,10 @@ async fn work(setup: &Setup, percent: f64, interrupt: Interrupt) -> Result<Vec<f
             let ns = cost.cpu_user_ns? + cost.cpu_system_ns?;
             (side.summary.books.sent > 0).then(|| ns as f64 / 1e3 / side.summary.books.sent as f64)
         };
-        let (b, c) = (cpu(&sides.0), cpu(&sides.1));
-        let us = b.zip(c).map(|(b, c)| (b + c) / 2.0).ok_or_else(|| {
+        costs[place].extend([&sides.0, &sides.1].into_iter().filter_map(cpu));
+    }
+    let work = |(cell, costs): (&Cell, &Vec<f64>)| {
+        let us = median(costs).ok_or_else(|| {
             Failure::usage(format!(
                 "{}: the server does not tell what a message costs",
                 cell.name
@@ -151,9 +159,9 @@ async fn work(setup: &Setup, percent: f64, interrupt: Interrupt) -> Result<Vec<f
         // Every thread of the server does the work for each message, and the embedded one has so many.
         let threads = cell.plan.cells[cell.index].server.threads;
         let threads = threads.unwrap_or_else(pushmark_loadgen::embedded::default_threads);
-        all.push(us * percent / 100.0 / f64::from(threads.max(1)));
-    }
-    Ok(all)
+        Ok(us * percent / 100.0 / f64::from(threads.max(1)))
+    };
+    setup.cells.iter().zip(&costs).map(work).collect()
 }
 
 #[cfg(test)]
