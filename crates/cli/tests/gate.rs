@@ -42,16 +42,7 @@ fn gate(folder: &Folder, out: &Path, baseline: &str, candidate: &str) -> Ended {
     let mut command = pushmark();
     command
         .args(["gate", "--baseline", baseline, "--candidate", candidate])
-        .args([
-            "--looks",
-            "3",
-            "--alpha",
-            "0.2",
-            "--warmup-ms",
-            "200",
-            "--measure-ms",
-            "600",
-        ])
+        .args(SHORT)
         .arg("--out")
         .arg(out)
         .arg(tiny(folder));
@@ -547,6 +538,34 @@ fn what_breaks_is_compared_in_phases() {
 }
 
 #[test]
+fn a_candidate_that_does_not_come_back_from_a_restart_fails_by_name() {
+    let folder = Folder::new();
+    let (out, begun) = (folder.path("out"), folder.path("begun"));
+    let once = format!(
+        "sh -c 'if [ -e {begun} ]; then exit 1; fi; touch {begun}; exec {PROGRAM} serve \"$@\"' sh",
+        begun = begun.display()
+    );
+    let transport = over_network().next().unwrap().name;
+    let load = "connections = 10\narrival = \"at-once\"\nwarmup = \"100ms\"\nmeasure = \"1s\"\ndrain = \"500ms\"";
+    let rest = "[workload]\nkind = \"push\"\nrate = \"50/s\"\npayload = \"100 B\"\n\n\
+                [reconnect]\npolicy = \"fixed\"\ndelay = \"100ms\"\n\n\
+                [[fault]]\nat = \"200ms\"\nkind = \"restart\"\nlasts = \"200ms\"";
+    let file = folder.write("restarts.toml", &scenario(&[transport], load, rest));
+    let mut command = pushmark();
+    command
+        .args(["gate", "--baseline", &serve(""), "--candidate", &once])
+        .args(SHORT)
+        .arg("--out")
+        .arg(&out)
+        .arg(file);
+    let ended = ended(command).with_code(1);
+    let words = "block 1: what was to break in the candidate could not be broken or mended";
+    assert!(ended.stdout.contains(words), "{ended:#?}");
+    assert_eq!(Gate::read(&out).unwrap().verdict, GateVerdict::Failure);
+    replay(&out, &[]).with_code(1);
+}
+
+#[test]
 fn a_history_judges_by_earlier_sessions_and_keeps_the_new_one() {
     use pushmark_results::history::{History, HistoryGate};
     let folder = Folder::new();
@@ -607,7 +626,13 @@ fn a_history_judges_by_earlier_sessions_and_keeps_the_new_one() {
     altered.write_into(&dir).unwrap();
     replay(&dir, &[]).with_code(4);
 
-    session(&folder.path("accepted"), &heavy, &["--accept"]).with_code(0);
+    let accepted = folder.path("accepted");
+    session(&accepted, &heavy, &["--accept"]).with_code(0);
+    // The file and what is made for CI say the same as the exit code.
+    let again = replay(&accepted, &[]).with_code(0);
+    assert!(again.stdout.contains("accepted: a new series begins"), "{again:#?}");
+    let junit = std::fs::read_to_string(accepted.join("report/junit.xml")).unwrap();
+    assert!(junit.contains("failures=\"0\""), "{junit}");
     let grown = History::read(&path).unwrap().unwrap();
     assert_eq!((grown.sessions.len(), grown.measure().len()), (13, 1));
 
@@ -716,6 +741,14 @@ fn what_cannot_be_gated_is_refused_before_any_traffic() {
     refused(&[&both[..], &[file, "--accept"]].concat(), "--history");
     let history = folder.path("history.jsonl");
     let history = ["--history", history.to_str().unwrap(), file];
+    let nowhere = folder.path("nowhere/history.jsonl");
+    let nowhere = ["--history", nowhere.to_str().unwrap(), file];
+    refused(&[&both[..], &nowhere].concat(), "which is no directory");
+    // What changes a scenario changes that of a self-test.
+    refused(&["--self-test", "1", "--set", "load.connections=none"], "load.connections");
+    // Nothing listens to what a server that is started here would have to trust; it is said before it is started.
+    let gone = ["--baseline", "/nowhere/server", "--candidate", "/nowhere/server", file];
+    refused(&[&gone[..], &["--insecure"]].concat(), "are for a server that runs already");
     let running = [&["--baseline", "127.0.0.1:9", "--candidate", &arms][..], &history].concat();
     refused(&running, "frozen reference, and must be a command");
     refused(&[&both[..], &[file, "--quick"]].concat(), "--profile quick");

@@ -164,8 +164,9 @@ fn compact(grid: &Grid, paint: Paint) -> Vec<String> {
     // A number and its mark apart, so that digits stand beneath digits.
     let parts = |cell: &grid::Cell| {
         let mark = mark(cell);
-        let number = match mark {
-            Some(mark) if !cell.winner => cell.text.trim_end_matches(mark),
+        // A mark of doubt is in the text, and who leads in doubt gets no other.
+        let number = match (mark, cell.tone) {
+            (Some(mark), Tone::Grade(_)) => cell.text.trim_end_matches(mark),
             _ => cell.text.as_str(),
         };
         (number.to_owned(), mark.map_or(" ".to_owned(), String::from))

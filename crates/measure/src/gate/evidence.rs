@@ -689,6 +689,12 @@ mod tests {
             words.contains("loss: 50 %") && words.contains("block 4"),
             "{words}"
         );
+        // Of one session, one is all.
+        let of = |course: &mut Course, n: u64| course.blocks[3].candidate.shares_of.insert(LOSS.into(), n);
+        of(&mut course, 9);
+        assert_eq!(course.broken(), [""; 0]);
+        of(&mut course, 10);
+        assert_eq!(course.broken().len(), 1);
         course.blocks[7].baseline.values.insert(LOSS.into(), 0.01);
         assert_eq!(course.broken(), [""; 0]);
     }
