@@ -24,7 +24,7 @@ fn gate(c: &mut Criterion) {
         ..Plan::default()
     };
     c.bench_function("a whole look at 30 blocks", |b| {
-        b.iter(|| judge(black_box(&table), &last, None, Machine::Fit));
+        b.iter(|| judge(black_box(&table), &last, None, &|_| Machine::Fit));
     });
     let mut random = Random::new(2);
     let series: Vec<f64> = (0..100)

@@ -210,7 +210,7 @@ impl Gate {
             return Err("its differences are not those of its figures".to_owned());
         }
         let mut failures = self.failures.clone();
-        let broken = self.courses.iter().flat_map(Course::broken);
+        let broken = self.courses.iter().flat_map(|c| c.broken(&self.limits));
         failures.extend(broken.filter(|what| !self.failures.contains(what)));
         let reached = |found: &Found| found.judgement.outcome != Outcome::MoreBlocks;
         let found = match evidence::walk(&self.courses, &self.plan, &self.limits) {

@@ -249,16 +249,6 @@ impl Table {
         self.rows.iter().map(|r| r.d.len()).max().unwrap_or(0)
     }
 
-    /// The table without the blocks of these numbers, dropped as pairs from every row.
-    pub fn without(mut self, dropped: &[usize]) -> Self {
-        for row in &mut self.rows {
-            let mut block = 0..;
-            row.d
-                .retain(|_| block.next().is_none_or(|b| !dropped.contains(&b)));
-        }
-        self
-    }
-
     /// Looks for what would make a verdict meaningless.
     ///
     /// # Errors
@@ -325,20 +315,6 @@ mod tests {
         );
         assert_eq!(row.present(9), [0.0, ln(2.0)]);
         assert_eq!(missing, [(1, NoDifference::BothZero)]);
-    }
-
-    #[test]
-    fn blocks_are_dropped_from_every_row() {
-        let row = |name: &str| Row {
-            metric: Metric::rate("feed", name),
-            d: (0..5).map(|i| (i != 2).then_some(f64::from(i))).collect(),
-        };
-        let table = Table {
-            rows: vec![row("a"), row("b")],
-        };
-        assert_eq!(table.check(), Ok(()));
-        let kept = table.without(&[0, 3]);
-        assert!(kept.rows.iter().all(|r| r.d == [Some(1.0), None, Some(4.0)]));
     }
 
     #[test]

@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::difference::{Metric, Role, Row, Table};
-use super::exact::median;
 use super::judge::{JudgeError, Judgement, LEAST_PRESENT, Outcome, judge};
 use super::plan::Plan;
 use super::sampling::{Sampling, median_of_seconds, quantile_rule, samples_needed};
 use super::trouble;
-use super::validity::{Machine, SensorLimits, Sensors, Typical, Validity, validity};
+use super::validity::{Lateness, Machine, SensorLimits, Sensors, Validity};
 use crate::histogram::Histogram;
 use crate::summary::TrialSummary;
 
@@ -230,7 +229,6 @@ fn sensors(baseline: &Side, candidate: &Side) -> Sensors {
         let own = s.books.not_sent.saturating_sub(s.held_back);
         share(own, s.books.scheduled).filter(|_| s.generator_sends)
     };
-    let lateness = |s: &TrialSummary| s.own_send_delay_p99_ns.filter(|_| s.generator_sends);
     // What a fault takes with it was never to be sent.
     let whole = |s: &TrialSummary| !trouble::breaks(s);
     let missed = |s: &TrialSummary| missed(s).filter(|_| whole(s));
@@ -245,13 +243,46 @@ fn sensors(baseline: &Side, candidate: &Side) -> Sensors {
     Sensors {
         baseline_achieved: share(b.books.sent, b.books.scheduled).filter(|_| whole(b)),
         generator_missed: larger(&missed),
-        lateness_p99_ns: lateness(b).max(lateness(c)),
-        loop_delay_p99_ns: b.loop_delay_p99_ns.max(c.loop_delay_p99_ns),
-        loop_delay_p90_ns: b.loop_delay_p90_ns.max(c.loop_delay_p90_ns),
-        loop_looks: b.loop_looks.into_iter().chain(c.loop_looks).min(),
+        sends: [baseline, candidate].into_iter().filter_map(sends).collect(),
+        loops: [baseline, candidate].into_iter().filter_map(loops).collect(),
         others_cpu: others,
         steal: larger(&|s| s.host_steal_share),
     }
+}
+
+/// What an arm timed in this block, at a quantile: messages, else connecting; where something breaks, noticing and coming
+/// back.
+fn timed_ns(side: &Side, quantile: f64) -> Option<u64> {
+    if trouble::breaks(&side.summary) {
+        return trouble::timed_ns(&side.summary);
+    }
+    let connecting = || side.connect_time.quantile(quantile);
+    side.latency.quantile(quantile).or_else(connecting)
+}
+
+/// How late an arm's generator sent (echo).
+fn sends(side: &Side) -> Option<Lateness> {
+    let late_ns = side.summary.own_send_delay_p99_ns;
+    Some(Lateness {
+        quantile: 0.99,
+        late_ns: late_ns.filter(|_| side.summary.generator_sends)?,
+        latency_ns: timed_ns(side, 0.5),
+    })
+}
+
+/// How late an arm's loops came round, at the quantile that the looks at them suffice for.
+fn loops(side: &Side) -> Option<Lateness> {
+    let s = &side.summary;
+    let few = |looks| quantile_rule(0.99, looks) != Sampling::Gated;
+    let (quantile, late_ns) = match s.loop_looks.is_some_and(few) {
+        true => (0.9, s.loop_delay_p90_ns?),
+        false => (0.99, s.loop_delay_p99_ns?),
+    };
+    Some(Lateness {
+        quantile,
+        late_ns,
+        latency_ns: timed_ns(side, quantile),
+    })
 }
 
 /// A server that was told to keep to its slots and published more than they hold, in words.
@@ -380,8 +411,9 @@ impl Course {
         self.metrics.iter().map(row).collect()
     }
 
-    /// What the candidate did not keep and the baseline did, in words.
-    pub fn broken(&self) -> Vec<String> {
+    /// What the candidate did not keep and the baseline did, in words; also in a block that the sensors leave out, and then with
+    /// what they saw: a machine that stands still for longer than the drain can lose messages by itself.
+    pub fn broken(&self, limits: &SensorLimits) -> Vec<String> {
         let none = Promises::default().each();
         let mut found = Vec::new();
         for (place, (what, _)) in none.into_iter().enumerate() {
@@ -392,8 +424,16 @@ impl Course {
                 .collect();
             if let (true, Some(first)) = (kept, broken.first()) {
                 let count: u64 = self.blocks.iter().map(|b| of(&b.candidate)).sum();
+                let seen = self.blocks[*first]
+                    .sensors
+                    .against(Machine::Fit, limits)
+                    .join(", ");
+                let seen = match seen.as_str() {
+                    "" => String::new(),
+                    seen => format!(" (in that block {seen})"),
+                };
                 found.push(format!(
-                    "{}: {what}: {count} by the candidate, first in block {}, none by the baseline",
+                    "{}: {what}: {count} by the candidate, first in block {}, none by the baseline{seen}",
                     self.scenario,
                     first + 1
                 ));
@@ -421,34 +461,6 @@ impl Course {
             }
         }
         found
-    }
-
-    /// What the sensors of the first `blocks` blocks say.
-    pub(super) fn validity(&self, blocks: usize, limits: &SensorLimits) -> Validity {
-        let sensors: Vec<Sensors> = self.blocks.iter().take(blocks).map(|b| b.sensors).collect();
-        // Where something breaks, the times that count are those of noticing and coming back.
-        let typical = Typical {
-            p50_ns: ["latency_p50", trouble::RECONNECT, trouble::DETECTION]
-                .iter()
-                .find_map(|name| self.typical_ns(name, blocks)),
-            p90_ns: self.typical_ns("latency_p90", blocks),
-            p99_ns: self.typical_ns(P99, blocks),
-        };
-        validity(&sensors, &typical, limits)
-    }
-
-    /// The smaller of the arms' medians of a latency over the first `blocks` blocks.
-    fn typical_ns(&self, name: &str, blocks: usize) -> Option<u64> {
-        let middle = |f: fn(&Block) -> &Figures| {
-            let all = self
-                .blocks
-                .iter()
-                .take(blocks)
-                .map(|b| f(b).values.get(name).copied());
-            median(&all.flatten().collect::<Vec<_>>())
-        };
-        let (b, c) = (middle(|b| &b.baseline)?, middle(|b| &b.candidate)?);
-        Some(b.min(c) as u64)
     }
 }
 
@@ -481,7 +493,7 @@ pub fn table(courses: &[Course]) -> Table {
 pub struct Found {
     /// The verdict.
     pub judgement: Judgement,
-    /// What the machine allowed to be judged.
+    /// What the machine allowed to be judged, in the scenario in which it was the least.
     pub machine: Machine,
     /// Of each scenario.
     pub validity: Vec<(String, Validity)>,
@@ -495,22 +507,26 @@ pub fn look(
     courses: &[Course],
     plan: &Plan,
     limits: &SensorLimits,
-    before: Option<&Judgement>,
+    before: Option<&Found>,
 ) -> Result<Found, JudgeError> {
-    let place = before.map_or(0, |b| b.look + 1);
+    let place = before.map_or(0, |b| b.judgement.look + 1);
     let at = plan
         .looks
         .get(place)
         .ok_or(JudgeError::NoSuchLook(plan.looks.len()))?;
     let (mut table, mut machine, mut all) = (Table::default(), Machine::Fit, Vec::new());
     for course in courses {
-        let seen = course.seen(at, plan, limits);
+        let seen = course.seen(at, limits, before);
         table.rows.extend(seen.rows);
         machine = machine.max(seen.validity.machine);
         all.push((course.scenario.clone(), seen.validity));
     }
+    let of = |scenario: &str| {
+        let found = all.iter().find(|(name, _)| name == scenario);
+        found.map_or(Machine::Unfit, |(_, v)| v.machine)
+    };
     Ok(Found {
-        judgement: judge(&table, plan, before, machine)?,
+        judgement: judge(&table, plan, before.map(|b| &b.judgement), &of)?,
         machine,
         validity: all,
     })
@@ -530,7 +546,7 @@ pub fn walk(courses: &[Course], plan: &Plan, limits: &SensorLimits) -> Result<Fo
             .get(last.judgement.look + 1)
             .is_some_and(|next| next.blocks <= blocks)
     {
-        last = look(courses, plan, limits, Some(&last.judgement))?;
+        last = look(courses, plan, limits, Some(&last))?;
     }
     Ok(last)
 }
@@ -586,7 +602,7 @@ mod tests {
         let mut course = course(10, |_, _| ());
         assert_eq!(course.choose_metrics(), [""; 0]);
         assert_eq!(course.metrics.len(), 9);
-        assert_eq!(course.broken(), [""; 0]);
+        assert_eq!(course.broken(&SensorLimits::default()), [""; 0]);
         let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
         assert_eq!(found.judgement.outcome, Outcome::Pass, "{found:#?}");
     }
@@ -629,18 +645,25 @@ mod tests {
     #[test]
     fn a_promise_is_broken_only_where_the_baseline_keeps_it() {
         let mut course = course(3, |k, c| c.summary.books.lost = u64::from(k == 1));
-        let words = course.broken();
+        let words = course.broken(&SensorLimits::default());
         assert_eq!(words.len(), 1);
         assert!(
             words[0].contains("lost") && words[0].contains("block 2"),
             "{words:?}"
         );
+        assert!(!words[0].contains("in that block"), "{words:?}");
+        course.blocks[1].sensors.steal = Some(0.9);
+        let words = course.broken(&SensorLimits::default());
+        assert!(
+            words[0].ends_with("(in that block the hypervisor took 90 % away)"),
+            "{words:?}"
+        );
         // What a server drops by its own count is a matter of statistics.
         course.blocks[1].candidate.promises.lost = 0;
-        assert_eq!(course.broken(), [""; 0]);
+        assert_eq!(course.broken(&SensorLimits::default()), [""; 0]);
         course.blocks[0].candidate.promises.duplicated = 5;
         course.blocks[2].baseline.promises.duplicated = 1;
-        assert_eq!(course.broken(), [""; 0]);
+        assert_eq!(course.broken(&SensorLimits::default()), [""; 0]);
     }
 
     #[test]
@@ -682,9 +705,9 @@ mod tests {
     fn half_of_everything_in_one_block_is_a_failure_by_name() {
         let mut course = course(10, |_, _| ());
         course.blocks[3].candidate.values.insert(LOSS.into(), 0.49);
-        assert_eq!(course.broken(), [""; 0]);
+        assert_eq!(course.broken(&SensorLimits::default()), [""; 0]);
         course.blocks[3].candidate.values.insert(LOSS.into(), 0.5);
-        let words = course.broken().join("\n");
+        let words = course.broken(&SensorLimits::default()).join("\n");
         assert!(
             words.contains("loss: 50 %") && words.contains("block 4"),
             "{words}"
@@ -692,11 +715,11 @@ mod tests {
         // Of one session, one is all.
         let of = |course: &mut Course, n: u64| course.blocks[3].candidate.shares_of.insert(LOSS.into(), n);
         of(&mut course, 9);
-        assert_eq!(course.broken(), [""; 0]);
+        assert_eq!(course.broken(&SensorLimits::default()), [""; 0]);
         of(&mut course, 10);
-        assert_eq!(course.broken().len(), 1);
+        assert_eq!(course.broken(&SensorLimits::default()).len(), 1);
         course.blocks[7].baseline.values.insert(LOSS.into(), 0.01);
-        assert_eq!(course.broken(), [""; 0]);
+        assert_eq!(course.broken(&SensorLimits::default()), [""; 0]);
     }
 
     #[test]
@@ -733,7 +756,7 @@ mod tests {
     #[test]
     fn a_bad_block_is_missing_and_the_rest_is_judged() {
         let mut course = course(10, |_, _| ());
-        course.blocks[3].sensors.loop_delay_p99_ns = Some(900_000_000);
+        course.blocks[3].sensors.loops[1].late_ns = 900_000_000;
         course.choose_metrics();
         let found = walk(&[course], &plan(), &SensorLimits::default()).unwrap();
         assert_eq!(found.validity[0].1.dropped_blocks(), [3]);

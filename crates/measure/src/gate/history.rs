@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::difference::{Kind, Metric, Role};
+use super::difference::{Metric, Role};
 use super::judge::Outcome;
 use super::student;
 
@@ -49,14 +49,6 @@ pub struct Prediction {
     pub upper: Option<f64>,
     /// The smallest true change that is found with 95 %, on the scale of differences. What lies below it goes unseen.
     pub detectable: Option<f64>,
-}
-
-/// One side's value in relation to the reference's, plus is worse; as [`Kind::difference`].
-///
-/// # Errors
-/// When there is no such ratio.
-pub fn relation(kind: Kind, reference: f64, value: f64) -> Result<f64, super::NoDifference> {
-    kind.difference(reference, value)
 }
 
 /// Holds `new` against `earlier` sessions since the last accepted change: one of `metrics` metrics whose false alarms

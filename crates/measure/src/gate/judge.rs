@@ -86,17 +86,6 @@ impl Reading {
             why: Some(why.to_owned()),
         }
     }
-
-    /// The regression that is ruled out, in words; `None` where no bound exists.
-    pub fn ruled_out(&self, bound_alpha: f64) -> Option<String> {
-        let upper = self.estimate?.upper?;
-        Some(format!(
-            "a {} regression above {} is ruled out ({:.0} %)",
-            self.name,
-            self.kind.words(upper),
-            100.0 * (1.0 - bound_alpha)
-        ))
-    }
 }
 
 /// What the gate says.
@@ -115,18 +104,6 @@ pub enum Outcome {
     MoreBlocks,
     /// The sensors say that nothing can be told.
     Invalid,
-}
-
-impl Outcome {
-    /// The exit code of a gate; in `strict` mode what is not proven is not zero. Two is for errors of use.
-    pub fn exit_code(self, strict: bool) -> u8 {
-        match self {
-            Outcome::Pass | Outcome::Improvement => 0,
-            Outcome::Regression => 1,
-            Outcome::Inconclusive | Outcome::MoreBlocks => 3 * u8::from(strict),
-            Outcome::Invalid => 4 * u8::from(strict),
-        }
-    }
 }
 
 /// What one look says.
@@ -170,25 +147,9 @@ pub enum JudgeError {
     NoSuchLook(usize),
 }
 
-/// Walks through the plan's looks as far as the data reach, and stops where the gate would have stopped. Given the same
-/// table and plan, the judgement is the same, to the last bit, on every machine.
-///
-/// # Errors
-/// When the table or the plan make no sense, or there are fewer blocks than the first look needs.
-pub fn replay(table: &Table, plan: &Plan, machine: Machine) -> Result<Judgement, JudgeError> {
-    let mut last = judge(table, plan, None, machine)?;
-    while last.outcome == Outcome::MoreBlocks
-        && plan
-            .looks
-            .get(last.look + 1)
-            .is_some_and(|next| next.blocks <= table.blocks())
-    {
-        last = judge(table, plan, Some(&last), machine)?;
-    }
-    Ok(last)
-}
-
 /// Judges the next look after `before`, the first when there was none, over as many blocks of the table as it has.
+///
+/// `machine` says what may be judged of a scenario: one that cannot be judged takes nothing from the others, but it is not proven.
 ///
 /// A scenario that was settled before may have ended there: its readings stand as they were. One that was not settled
 /// and ended all the same is not tested, so that the gate cannot pass.
@@ -199,7 +160,7 @@ pub fn judge(
     table: &Table,
     plan: &Plan,
     before: Option<&Judgement>,
-    machine: Machine,
+    machine: &dyn Fn(&str) -> Machine,
 ) -> Result<Judgement, JudgeError> {
     table.check()?;
     plan.check()?;
@@ -225,7 +186,7 @@ pub fn judge(
         live.push(settled.is_none());
         readings.push(match settled {
             Some(settled) => settled.clone(),
-            None => reading(row, at, plan.bound_alpha, machine),
+            None => reading(row, at, plan.bound_alpha, machine(&m.scenario)),
         });
     }
     let (mut flips, mut tested) = (0, Vec::new());
@@ -249,7 +210,8 @@ pub fn judge(
         .any(|r| r.standing == Standing::Regression && gated(r));
     // With nothing required, nothing is proven.
     let proven = readings.iter().any(|r| r.role == Role::Required) && unsettled.is_empty();
-    let outcome = if machine == Machine::Unfit {
+    let unfit = |row: &Row| machine(&row.metric.scenario) == Machine::Unfit;
+    let outcome = if table.rows.iter().all(unfit) {
         Outcome::Invalid
     } else if regression {
         Outcome::Regression
@@ -453,6 +415,20 @@ mod tests {
         Table { rows }
     }
 
+    /// Walks through the plan's looks as far as the data reach.
+    fn replay(table: &Table, plan: &Plan, machine: Machine) -> Result<Judgement, JudgeError> {
+        let mut last = judge(table, plan, None, &|_| machine)?;
+        while last.outcome == Outcome::MoreBlocks
+            && plan
+                .looks
+                .get(last.look + 1)
+                .is_some_and(|next| next.blocks <= table.blocks())
+        {
+            last = judge(table, plan, Some(&last), &|_| machine)?;
+        }
+        Ok(last)
+    }
+
     fn say(rows: Vec<Row>) -> Judgement {
         replay(&table(rows), &Plan::default(), Machine::Fit).unwrap()
     }
@@ -470,8 +446,6 @@ mod tests {
         let pass = say(vec![p50(10, 0.0), cpu(10, 0.0)]);
         assert_eq!((pass.outcome, pass.at.blocks), (Outcome::Pass, 10));
         assert!(pass.readings.iter().all(|r| r.standing == Standing::Pass));
-        let words = pass.readings[0].ruled_out(0.05).unwrap();
-        assert!(words.starts_with("a p50 regression above +0.") && words.ends_with("% is ruled out (95 %)"));
 
         let worse = say(vec![p50(10, 0.0), cpu(10, 0.08)]);
         assert_eq!(worse.outcome, Outcome::Regression);
@@ -536,7 +510,7 @@ mod tests {
             &table(vec![p50(10, 0.0), holes.clone()]),
             &Plan::default(),
             None,
-            Machine::Fit,
+            &|_| Machine::Fit,
         )
         .unwrap();
         assert_eq!(said.outcome, Outcome::MoreBlocks);
@@ -550,12 +524,9 @@ mod tests {
         );
         // Three of ten may be missing.
         holes.d[3] = Some(0.0);
-        let said = judge(
-            &table(vec![p50(10, 0.0), holes]),
-            &Plan::default(),
-            None,
-            Machine::Fit,
-        )
+        let said = judge(&table(vec![p50(10, 0.0), holes]), &Plan::default(), None, &|_| {
+            Machine::Fit
+        })
         .unwrap();
         assert_eq!(said.outcome, Outcome::Pass);
         // A row that ends before the first look.
@@ -578,7 +549,7 @@ mod tests {
         let other = |name, blocks, shift| row(Metric::resource("echo", name), blocks, shift, 7);
         // The echo scenario is in doubt at the first look; the feed is settled and ends.
         let rows = |feed: usize, echo: usize| vec![p50(feed, 0.0), cpu(feed, 0.0), other("CPU", echo, 0.02)];
-        let first = judge(&table(rows(10, 10)), &Plan::default(), None, Machine::Fit).unwrap();
+        let first = judge(&table(rows(10, 10)), &Plan::default(), None, &|_| Machine::Fit).unwrap();
         assert_eq!(
             (first.outcome, &first.unsettled[..]),
             (Outcome::MoreBlocks, &["echo".to_owned()][..])
@@ -606,6 +577,27 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_that_cannot_be_judged_takes_nothing_from_another() {
+        let other = |shift| row(Metric::resource("herd", "CPU"), 10, shift, 7);
+        let with = |rows: Vec<Row>, herd: Machine| {
+            let machine = |scenario: &str| if scenario == "herd" { herd } else { Machine::Fit };
+            judge(&table(rows), &Plan::default(), None, &machine).unwrap()
+        };
+        let said = with(vec![p50(10, 0.08), other(0.0)], Machine::Saturated);
+        assert_eq!(said.outcome, Outcome::Regression);
+        let said = with(vec![p50(10, 0.08), other(0.0)], Machine::Unfit);
+        assert_eq!(said.outcome, Outcome::Regression);
+        assert_eq!(said.readings[1].standing, Standing::NotTested);
+        // It is not proven either.
+        let said = with(vec![p50(10, 0.0), other(0.0)], Machine::Unfit);
+        assert_eq!(
+            (said.outcome, &said.unsettled[..]),
+            (Outcome::MoreBlocks, &["herd".to_owned()][..])
+        );
+        assert_eq!(with(vec![other(0.0)], Machine::Unfit).outcome, Outcome::Invalid);
+    }
+
+    #[test]
     fn a_rate_that_fell_and_messages_that_were_lost() {
         let (rate, _) = Row::of(Metric::rate("feed", "rate"), &[(100.0, 0.0); 10]);
         let said = say(vec![rate, cpu(10, 0.0)]);
@@ -614,7 +606,6 @@ mod tests {
         assert_eq!(say(vec![loss(0.0), cpu(10, 0.0)]).outcome, Outcome::Pass);
         let lossy = say(vec![loss(0.005), cpu(10, 0.0)]);
         assert_eq!(lossy.outcome, Outcome::Regression);
-        assert!(lossy.readings[0].ruled_out(0.05).unwrap().contains("+0.50 pp"));
         // Sure, but below a tenth of a percentage point.
         assert_ne!(
             say(vec![loss(0.000_5), cpu(10, 0.0)]).outcome,
@@ -666,21 +657,13 @@ mod tests {
     fn what_can_be_detected_shrinks_with_blocks() {
         let at = |look: usize| {
             let table = table(vec![p50(30, 0.0), cpu(30, 0.0)]);
-            let mut said = judge(&table, &Plan::default(), None, Machine::Fit).unwrap();
+            let mut said = judge(&table, &Plan::default(), None, &|_| Machine::Fit).unwrap();
             for _ in 0..look {
-                said = judge(&table, &Plan::default(), Some(&said), Machine::Fit).unwrap();
+                said = judge(&table, &Plan::default(), Some(&said), &|_| Machine::Fit).unwrap();
             }
             said.readings[1].detectable.unwrap()
         };
         assert!(at(0) > at(1) && at(1) > at(2), "{} {} {}", at(0), at(1), at(2));
         assert!((0.005..0.05).contains(&at(2)), "{}", at(2));
-    }
-
-    #[test]
-    fn exit_codes() {
-        use Outcome::{Improvement, Inconclusive, Invalid, MoreBlocks, Pass, Regression};
-        let all = [Pass, Improvement, Regression, Inconclusive, MoreBlocks, Invalid];
-        assert_eq!(all.map(|o| o.exit_code(false)), [0, 0, 1, 0, 0, 0]);
-        assert_eq!(all.map(|o| o.exit_code(true)), [0, 0, 1, 3, 3, 4]);
     }
 }

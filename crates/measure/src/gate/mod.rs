@@ -35,7 +35,7 @@ pub use evidence::{Block, Course, Figures, Found, Promises, Side};
 pub use history::{
     HistoryJudgement, HistoryReading, HistoryStanding, Prediction, Series, judge_session, predict,
 };
-pub use judge::{JudgeError, Judgement, Outcome, Reading, Standing, judge, replay};
+pub use judge::{JudgeError, Judgement, Outcome, Reading, Standing, judge};
 pub use plan::{Look, Plan, PlanError, candidate_first};
 pub use sampling::{Sampling, median_of_seconds, quantile_rule};
 pub use signed_rank::Estimate;

@@ -15,6 +15,26 @@ pub struct Look {
     pub alpha: f64,
     /// No early pass while a metric that looks worse has a p-value of at most this.
     pub doubt: f64,
+    /// So many blocks more may be run for this look, to stand in for blocks that are left out.
+    #[serde(default)]
+    pub spare: usize,
+}
+
+impl Look {
+    fn new(blocks: usize, alpha: f64, doubt: f64) -> Self {
+        Self {
+            blocks,
+            alpha,
+            doubt,
+            // As many as may be left out.
+            spare: 3 * blocks / 10,
+        }
+    }
+
+    /// Most blocks that are run for it.
+    pub fn most_run(&self) -> usize {
+        self.blocks + self.spare
+    }
 }
 
 /// When to look, and how sure to be.
@@ -24,14 +44,6 @@ pub struct Plan {
     pub looks: Vec<Look>,
     /// One-sided chance that a bound is missed: 0.05 for bounds of 95 %.
     pub bound_alpha: f64,
-    /// So many blocks more than the last look has may be run in all, to stand in for blocks that are left out.
-    #[serde(default)]
-    pub spare: usize,
-}
-
-/// For each ten blocks of a look, at most three stand in for others.
-fn spare_of(blocks: usize) -> usize {
-    3 * blocks / 10
 }
 
 /// The plan cannot work.
@@ -63,11 +75,12 @@ pub enum PlanError {
 impl Default for Plan {
     /// Looks at 10, 20 and 30 blocks that spend 0.2, 0.3 and 0.5 %: one gate in a hundred at most raises a false alarm.
     fn default() -> Self {
-        let look = |blocks, alpha, doubt| Look { blocks, alpha, doubt };
+        let looks = [(10, 0.002, 0.3), (20, 0.003, 0.1), (30, 0.005, 0.0)];
         Self {
-            looks: vec![look(10, 0.002, 0.3), look(20, 0.003, 0.1), look(30, 0.005, 0.0)],
+            looks: looks
+                .map(|(blocks, alpha, doubt)| Look::new(blocks, alpha, doubt))
+                .into(),
             bound_alpha: 0.05,
-            spare: spare_of(30),
         }
     }
 }
@@ -100,15 +113,10 @@ impl Plan {
                 0 => 0.3,
                 _ => 0.1,
             };
-            looks.push(Look {
-                blocks: *n,
-                alpha,
-                doubt,
-            });
+            looks.push(Look::new(*n, alpha, doubt));
         }
         let plan = Self {
             looks,
-            spare: spare_of(last),
             ..Self::default()
         };
         plan.check()?;
@@ -125,14 +133,18 @@ impl Plan {
         self.looks.last().map_or(0, |l| l.blocks)
     }
 
-    /// Most blocks that are run for a look, with those that stand in for others.
-    pub fn most_run(&self, at: &Look) -> usize {
-        (at.blocks + spare_of(at.blocks)).min(self.most_blocks() + self.spare)
+    /// Most blocks that the gate runs, with those that stand in for others.
+    pub fn most_run(&self) -> usize {
+        self.looks.iter().map(Look::most_run).max().unwrap_or(0)
     }
 
-    /// Most blocks that the gate runs.
-    pub fn most_run_in_all(&self) -> usize {
-        self.looks.iter().map(|at| self.most_run(at)).max().unwrap_or(0)
+    /// The same without blocks beyond those of the last look: it takes no longer on a machine that is disturbed.
+    pub fn without_spare(mut self) -> Self {
+        let most = self.most_blocks();
+        for at in &mut self.looks {
+            at.spare = at.spare.min(most - at.blocks);
+        }
+        self
     }
 
     /// Looks for what could not work.

@@ -224,7 +224,9 @@ fn one_gate(experiment: &Experiment, machine: &mut Simulation) -> Result<(Outcom
         while machine.table.blocks() < at.blocks {
             machine.block(&settled);
         }
-        let judgement = judge(&machine.table, &experiment.plan, before.as_ref(), Machine::Fit)?;
+        let judgement = judge(&machine.table, &experiment.plan, before.as_ref(), &|_| {
+            Machine::Fit
+        })?;
         if judgement.outcome != Outcome::MoreBlocks {
             let changed = experiment.effect.map(|e| e.metric);
             let blamed = judgement.readings.iter().enumerate().any(|(j, r)| {

@@ -75,6 +75,21 @@ pub(super) fn words(name: &str) -> Option<&'static str> {
     })
 }
 
+/// The middle of what a trial timed in which something broke: of coming back, else of noticing.
+pub(super) fn timed_ns(s: &TrialSummary) -> Option<u64> {
+    let back = s
+        .recovery
+        .as_ref()
+        .and_then(|r| r.time_to_reconnect.quantile(0.5));
+    let noticed = || {
+        s.faults
+            .iter()
+            .filter_map(|f| f.client.as_ref()?.time.quantile(0.5))
+            .max()
+    };
+    back.or_else(noticed)
+}
+
 fn at_least_the_shortest(ns: u64) -> f64 {
     (ns as f64).max(SHORTEST)
 }
@@ -130,7 +145,7 @@ pub(super) fn figures(side: &Side) -> Option<(BTreeMap<String, f64>, BTreeMap<St
 #[cfg(test)]
 mod tests {
     use super::super::evidence::{Block, Course, Figures, Promises, walk};
-    use super::super::{Outcome, Plan, SensorLimits, Standing};
+    use super::super::{Machine, Outcome, Plan, SensorLimits, Standing};
     use super::*;
     use crate::fault::{FaultOutcome, Recovery};
 
@@ -180,7 +195,7 @@ mod tests {
             ));
         }
         course.choose_metrics();
-        assert_eq!(course.broken(), [""; 0]);
+        assert_eq!(course.broken(&SensorLimits::default()), [""; 0]);
         walk(
             &[course],
             &Plan::spending(&[10], 0.01).unwrap(),
@@ -195,6 +210,27 @@ mod tests {
         assert_eq!(found.judgement.outcome, Outcome::Pass, "{found:#?}");
         let names: Vec<_> = found.judgement.readings.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, [DETECTION, UNDETECTED, RECONNECT, NOT_RECOVERED, "loss"]);
+    }
+
+    #[test]
+    fn loops_that_are_late_beside_nothing_but_a_second_still_time_seconds() {
+        let late = |mut side: Side| {
+            side.summary.loop_delay_p99_ns = Some(3_000_000);
+            side
+        };
+        let mut course = Course {
+            scenario: "herd".into(),
+            ..Course::default()
+        };
+        for k in 0..10 {
+            let (b, c) = (side(500, 800 + k, 100), side(500, 5_000 + k, 100));
+            course.blocks.push(Block::of(k % 2 == 0, &late(b), &late(c)));
+        }
+        course.choose_metrics();
+        let plan = Plan::spending(&[10], 0.01).unwrap();
+        let found = walk(&[course], &plan, &SensorLimits::default()).unwrap();
+        assert_eq!(found.machine, Machine::Fit);
+        assert_eq!(found.judgement.outcome, Outcome::Regression);
     }
 
     #[test]
@@ -228,9 +264,12 @@ mod tests {
         let (alike, _) = course(Some(0));
         assert_eq!(said(&alike), Outcome::Pass);
         let (some, _) = course(Some(3));
-        assert_eq!((said(&some), some.broken()), (Outcome::Regression, vec![]));
+        assert_eq!(
+            (said(&some), some.broken(&SensorLimits::default())),
+            (Outcome::Regression, vec![])
+        );
         let (all, _) = course(Some(100));
-        assert!(all.broken()[0].contains("the server did not notice: 100 %"));
+        assert!(all.broken(&SensorLimits::default())[0].contains("the server did not notice: 100 %"));
         let (silent, notes) = course(None);
         assert_eq!(said(&silent), Outcome::Inconclusive);
         assert!(

@@ -8,31 +8,93 @@
 use serde::{Deserialize, Serialize};
 
 use super::exact::median;
-use super::sampling::{Sampling, quantile_rule};
+
+/// How late something of an arm's generator was, beside the latency of the same arm in the same block.
+///
+/// Beside its own: bursts of a slow server keep its generator's loop busy without making it wrong, and a limit that came
+/// from the other arm, or from both over all blocks, would depend on which arm is which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lateness {
+    /// The quantile of both.
+    pub quantile: f64,
+    /// In nanoseconds.
+    pub late_ns: u64,
+    /// In nanoseconds; `None` where nothing was timed.
+    pub latency_ns: Option<u64>,
+}
+
+impl Lateness {
+    /// What may not be exceeded: `least_ns`, or `share` of the latency where that is more.
+    fn limit_ns(&self, least_ns: u64, share: f64) -> u64 {
+        let part = self
+            .latency_ns
+            .map_or(0, |latency| (latency as f64 * share) as u64);
+        least_ns.max(part)
+    }
+}
 
 /// What the sensors saw in one block. A figure that could not be had is `None`, and no rule holds it against the block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sensors {
     /// Baseline arm: achieved over offered rate.
     pub baseline_achieved: Option<f64>,
     /// Both arms: share of scheduled messages that the generator did not send through its own fault, the larger.
     pub generator_missed: Option<f64>,
-    /// Both arms: p99 of the generator's own lateness in nanoseconds, the larger.
-    pub lateness_p99_ns: Option<u64>,
-    /// Both arms: p99 of how late the generator's loops came round for a timer, in nanoseconds, the larger. What arrives in
-    /// one burst keeps a loop busy without making it wrong: it is held against the tail.
-    #[serde(default)]
-    pub loop_delay_p99_ns: Option<u64>,
-    /// The same at p90.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loop_delay_p90_ns: Option<u64>,
-    /// How often it was looked how late they came, in the arm with fewer looks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loop_looks: Option<u64>,
+    /// How late each arm's generator sent, through its own fault.
+    pub sends: Vec<Lateness>,
+    /// How late each arm's loops came round for a timer.
+    pub loops: Vec<Lateness>,
     /// Processor time of others (total less both servers and the generator), as a share of the machine.
     pub others_cpu: Option<f64>,
     /// Share of time that the hypervisor gave to others.
     pub steal: Option<f64>,
+}
+
+impl Sensors {
+    /// What the generator did wrong, in words.
+    fn faults(&self, limits: &SensorLimits) -> Vec<String> {
+        let missed = self
+            .generator_missed
+            .filter(|m| beyond(*m, 1.0 - limits.achieved));
+        let words = missed.map(|missed| format!("the generator left {:.1} % unsent", 100.0 * missed));
+        words.into_iter().collect()
+    }
+
+    /// What the machine had no time for, in words.
+    fn crowded(&self, limits: &SensorLimits) -> Vec<String> {
+        let mut all = Vec::new();
+        for (lateness, what, share) in [
+            (&self.sends, "generator sent", limits.lateness_share),
+            (&self.loops, "generator's loops came round", limits.loop_share),
+        ] {
+            let most = |l: &&Lateness| l.limit_ns(limits.lateness_ns, share);
+            let over = lateness.iter().filter(|l| l.late_ns > most(l));
+            if let Some(worst) = over.max_by_key(|l| l.late_ns) {
+                all.push(format!(
+                    "the {what} {:.1} ms late at p{:.0}, {:.1} allowed",
+                    worst.late_ns as f64 / 1e6,
+                    100.0 * worst.quantile,
+                    most(&worst) as f64 / 1e6
+                ));
+            }
+        }
+        if let Some(others) = self.others_cpu.filter(|o| beyond(*o, limits.others_cpu)) {
+            all.push(format!("others used {:.0} % of the processors", 100.0 * others));
+        }
+        if let Some(steal) = self.steal.filter(|s| beyond(*s, limits.steal)) {
+            all.push(format!("the hypervisor took {:.0} % away", 100.0 * steal));
+        }
+        all
+    }
+
+    /// Why a block is left out, where so much can be judged of its scenario.
+    pub(super) fn against(&self, machine: Machine, limits: &SensorLimits) -> Vec<String> {
+        let mut all = self.faults(limits);
+        if machine != Machine::Saturated {
+            all.extend(self.crowded(limits));
+        }
+        all
+    }
 }
 
 /// What is still good.
@@ -40,11 +102,11 @@ pub struct Sensors {
 pub struct SensorLimits {
     /// Least achieved share of the offered rate, of the baseline over the gate and of the generator in each block.
     pub achieved: f64,
-    /// Most lateness at p99, in nanoseconds, whatever the latency.
+    /// Most lateness, in nanoseconds, whatever the latency.
     pub lateness_ns: u64,
-    /// Lateness may reach this share of the typical latency if that is more.
+    /// Sends may be late by this share of the latency if that is more.
     pub lateness_share: f64,
-    /// Loops may come round as late as this share of the typical latency, at p99 or p90, if that is more than `lateness_ns`.
+    /// Loops may come round as late as this share of the latency if that is more.
     pub loop_share: f64,
     /// Most processor time of others.
     pub others_cpu: f64,
@@ -105,7 +167,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// The numbers of the blocks left out, for [`super::Table::without`].
+    /// The numbers of the blocks left out.
     pub fn dropped_blocks(&self) -> Vec<usize> {
         self.dropped.iter().map(|d| d.block).collect()
     }
@@ -116,108 +178,37 @@ fn beyond(value: f64, limit: f64) -> bool {
     value.is_nan() || value > limit
 }
 
-/// Latencies that sensors are held against: numbers for the whole gate that treat the arms alike, the smaller of their
-/// medians over the blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Typical {
-    /// Of p50, in nanoseconds.
-    pub p50_ns: Option<u64>,
-    /// Of p90, in nanoseconds.
-    pub p90_ns: Option<u64>,
-    /// Of p99, in nanoseconds.
-    pub p99_ns: Option<u64>,
-}
-
-/// How late a block's loops were, at the quantile that its looks suffice for: the name, the lateness and the latency at it.
-fn loops(s: &Sensors, typical: &Typical) -> Option<(&'static str, u64, Option<u64>)> {
-    let few = s
-        .loop_looks
-        .is_some_and(|looks| quantile_rule(0.99, looks) != Sampling::Gated);
-    match few {
-        true => Some(("p90", s.loop_delay_p90_ns?, typical.p90_ns)),
-        false => Some(("p99", s.loop_delay_p99_ns?, typical.p99_ns)),
-    }
-}
-
-/// Judges the sensors of all blocks.
-pub fn validity(blocks: &[Sensors], typical: &Typical, limits: &SensorLimits) -> Validity {
+/// Judges the sensors of the blocks of a look. Of each block by itself, and the same whichever arm is which: what is left
+/// out does not depend on the signs that are tested.
+pub fn validity(blocks: &[Sensors], limits: &SensorLimits) -> Validity {
     let mut v = Validity::default();
     if blocks.is_empty() {
         v.machine = Machine::Unfit;
         v.findings.push("no block was run".to_owned());
         return v;
     }
-    let limit = |typical: Option<u64>, share: f64| {
-        let part = typical.map_or(0, |typical| (typical as f64 * share) as u64);
-        limits.lateness_ns.max(part)
-    };
-    let lateness_limit = limit(typical.p50_ns, limits.lateness_share);
     let percent = |x: f64| 100.0 * x;
-    let (mut crowded, mut generator) = (Vec::new(), Vec::new());
-    for s in blocks {
-        let (mut own, mut machine) = (Vec::new(), Vec::new());
-        if let Some(missed) = s.generator_missed
-            && beyond(missed, 1.0 - limits.achieved)
-        {
-            own.push(format!("the generator left {:.1} % unsent", percent(missed)));
-        }
-        if let Some(late) = s.lateness_p99_ns
-            && late > lateness_limit
-        {
-            let (late, limit) = (late as f64 / 1e6, lateness_limit as f64 / 1e6);
-            machine.push(format!(
-                "the generator was {late:.1} ms late at p99, {limit:.1} allowed"
-            ));
-        }
-        if let Some((quantile, late, beside)) = loops(s, typical) {
-            let most = limit(beside, limits.loop_share);
-            let (late_ms, most_ms) = (late as f64 / 1e6, most as f64 / 1e6);
-            if late > most {
-                machine.push(format!(
-                    "the generator's loops came round {late_ms:.1} ms late at {quantile}, {most_ms:.1} allowed"
-                ));
-            }
-        }
-        if let Some(others) = s.others_cpu
-            && beyond(others, limits.others_cpu)
-        {
-            machine.push(format!("others used {:.0} % of the processors", percent(others)));
-        }
-        if let Some(steal) = s.steal
-            && beyond(steal, limits.steal)
-        {
-            machine.push(format!("the hypervisor took {:.0} % away", percent(steal)));
-        }
-        generator.push(own);
-        crowded.push(machine);
-    }
-    let too_many = |whys: &[Vec<String>]| {
-        let bad = whys.iter().filter(|why| !why.is_empty()).count();
-        bad as f64 > limits.dropped * blocks.len() as f64
-    };
-    if too_many(&crowded) {
+    let too_many = |bad: usize| bad as f64 > limits.dropped * blocks.len() as f64;
+    let count = |bad: &dyn Fn(&Sensors) -> bool| blocks.iter().filter(|s| bad(s)).count();
+    let faulty = count(&|s| !s.faults(limits).is_empty());
+    let bad = count(&|s| !s.against(Machine::Fit, limits).is_empty());
+    if too_many(faulty) {
+        v.machine = Machine::Unfit;
+        v.findings
+            .push(format!("{faulty} of {} blocks had to be dropped", blocks.len()));
+    } else if too_many(bad) {
         // Every block is as good as the next: none is dropped for it, and times are not judged.
         v.machine = Machine::Saturated;
-        let bad = crowded.iter().filter(|why| !why.is_empty()).count();
         v.findings.push(format!(
             "the machine was taken by others, or too slow to be timed, in {bad} of {} blocks",
             blocks.len()
         ));
-        crowded.iter_mut().for_each(Vec::clear);
     }
-    for (block, (own, machine)) in generator.into_iter().zip(crowded).enumerate() {
-        let why: Vec<String> = own.into_iter().chain(machine).collect();
+    for (block, s) in blocks.iter().enumerate() {
+        let why = s.against(v.machine, limits);
         if !why.is_empty() {
             v.dropped.push(Dropped { block, why });
         }
-    }
-    if v.dropped.len() as f64 > limits.dropped * blocks.len() as f64 {
-        v.machine = Machine::Unfit;
-        v.findings.push(format!(
-            "{} of {} blocks had to be dropped",
-            v.dropped.len(),
-            blocks.len()
-        ));
     }
     let achieved: Vec<f64> = blocks
         .iter()
@@ -240,28 +231,29 @@ pub fn validity(blocks: &[Sensors], typical: &Typical, limits: &SensorLimits) ->
 mod tests {
     use super::*;
 
-    const GOOD: Sensors = Sensors {
-        baseline_achieved: Some(1.0),
-        generator_missed: Some(0.0),
-        lateness_p99_ns: Some(900_000),
-        loop_delay_p99_ns: Some(900_000),
-        loop_delay_p90_ns: Some(700_000),
-        loop_looks: Some(2_000),
-        others_cpu: Some(0.2),
-        steal: Some(0.0),
-    };
+    fn late(quantile: f64, late_us: u64, latency_us: Option<u64>) -> Lateness {
+        Lateness {
+            quantile,
+            late_ns: late_us * 1_000,
+            latency_ns: latency_us.map(|us| us * 1_000),
+        }
+    }
 
-    fn p50(ns: u64) -> Typical {
-        Typical {
-            p50_ns: Some(ns),
-            ..Typical::default()
+    fn good() -> Sensors {
+        Sensors {
+            baseline_achieved: Some(1.0),
+            generator_missed: Some(0.0),
+            sends: vec![late(0.99, 900, Some(2_000)); 2],
+            loops: vec![late(0.99, 900, None); 2],
+            others_cpu: Some(0.2),
+            steal: Some(0.0),
         }
     }
 
     fn with(bad: usize, change: impl Fn(&mut Sensors)) -> Validity {
-        let mut blocks = [GOOD; 10];
+        let mut blocks = vec![good(); 10];
         blocks.iter_mut().take(bad).for_each(change);
-        validity(&blocks, &p50(2_000_000), &SensorLimits::default())
+        validity(&blocks, &SensorLimits::default())
     }
 
     #[test]
@@ -298,53 +290,50 @@ mod tests {
         );
         assert_eq!(with(4, |s| s.steal = Some(0.6)).machine, Machine::Saturated);
         // A generator that comes late to its own timers cannot time others, and counts as well as ever.
-        let late = |s: &mut Sensors| s.lateness_p99_ns = Some(1_100_000);
-        assert!(with(3, late).dropped[0].why[0].contains("1.1 ms late"));
-        assert_eq!(with(4, late).machine, Machine::Saturated);
+        let slow = |s: &mut Sensors| s.sends[1].late_ns = 1_100_000;
+        assert!(with(3, slow).dropped[0].why[0].contains("1.1 ms late at p99, 1.0 allowed"));
+        assert_eq!(with(4, slow).machine, Machine::Saturated);
         // A generator that fails is worse.
         let both = with(4, |s| (s.others_cpu, s.generator_missed) = (Some(0.9), Some(0.2)));
         assert_eq!(both.machine, Machine::Unfit);
     }
 
     #[test]
-    fn lateness_is_held_against_the_latency() {
-        let late = |s: &mut Sensors| s.lateness_p99_ns = Some(4_000_000);
-        let mut blocks = [GOOD; 10];
-        late(&mut blocks[0]);
-        let limits = SensorLimits::default();
-        assert_eq!(
-            validity(&blocks, &p50(50_000_000), &limits).dropped_blocks(),
-            [0; 0]
-        );
-        assert_eq!(validity(&blocks, &p50(30_000_000), &limits).dropped_blocks(), [0]);
-        assert_eq!(
-            validity(&blocks, &Typical::default(), &limits).dropped_blocks(),
-            [0]
-        );
+    fn more_that_is_bad_never_lets_more_be_judged() {
+        let missed = |s: &mut Sensors| s.generator_missed = Some(0.1);
+        let mut last = Machine::Fit;
+        for crowded in 0..=9 {
+            let mut blocks = vec![good(); 10];
+            blocks.iter_mut().take(crowded).for_each(|s| s.steal = Some(0.9));
+            missed(&mut blocks[9]);
+            let found = validity(&blocks, &SensorLimits::default());
+            assert!(found.machine >= last, "{crowded}: {found:?}");
+            last = found.machine;
+            let dropped = if crowded < 3 { crowded + 1 } else { 1 };
+            assert_eq!((crowded, found.dropped.len()), (crowded, dropped));
+        }
+        assert_eq!(last, Machine::Saturated);
     }
 
     #[test]
-    fn a_loop_that_is_busy_with_a_burst_is_held_against_the_tail() {
-        let mut blocks = [GOOD; 10];
-        blocks[0].loop_delay_p99_ns = Some(4_000_000);
-        let limits = SensorLimits::default();
-        let dropped = |blocks: &[Sensors], p90_ns, p99_ns| {
-            let typical = Typical {
-                p90_ns,
-                p99_ns,
-                ..p50(2_000_000)
-            };
-            validity(blocks, &typical, &limits).dropped_blocks()
+    fn lateness_is_held_against_the_arms_own_latency() {
+        let with = |sends: Vec<Lateness>, loops: Vec<Lateness>| {
+            let mut blocks = vec![good(); 10];
+            (blocks[0].sends, blocks[0].loops) = (sends, loops);
+            validity(&blocks, &SensorLimits::default()).dropped_blocks()
         };
-        assert_eq!(dropped(&blocks, None, Some(8_000_000)), [0; 0]);
-        assert_eq!(dropped(&blocks, None, Some(7_000_000)), [0]);
-        assert_eq!(dropped(&blocks, None, None), [0]);
-        // The p99 of a hundred looks is the latest of them: p90 is asked.
-        blocks[0].loop_looks = Some(137);
-        assert_eq!(dropped(&blocks, None, None), [0; 0]);
-        blocks[0].loop_delay_p90_ns = Some(3_000_000);
-        assert_eq!(dropped(&blocks, Some(6_000_000), Some(900_000)), [0; 0]);
-        assert_eq!(dropped(&blocks, Some(5_000_000), Some(900_000_000)), [0]);
+        let sends = |latency_us| with(vec![late(0.99, 4_000, latency_us)], Vec::new());
+        assert_eq!(sends(Some(50_000)), [0; 0]);
+        assert_eq!(sends(Some(30_000)), [0]);
+        assert_eq!(sends(None), [0]);
+        let loops = |arms: [(u64, u64); 2]| {
+            let arms = arms.map(|(late_us, latency_us)| late(0.9, late_us, Some(latency_us)));
+            with(Vec::new(), arms.to_vec())
+        };
+        assert_eq!(loops([(4_000, 8_000), (15_000, 30_000)]), [0; 0]);
+        // Either arm's, and not the other's latency.
+        assert_eq!(loops([(4_000, 7_000), (15_000, 30_000)]), [0]);
+        assert_eq!(loops([(15_000, 30_000), (4_000, 7_000)]), [0]);
     }
 
     #[test]
@@ -355,9 +344,6 @@ mod tests {
         );
         let few = with(4, |s| s.baseline_achieved = Some(0.9));
         assert_eq!((few.machine, few.dropped.len()), (Machine::Fit, 0));
-        assert_eq!(
-            validity(&[], &Typical::default(), &SensorLimits::default()).machine,
-            Machine::Unfit
-        );
+        assert_eq!(validity(&[], &SensorLimits::default()).machine, Machine::Unfit);
     }
 }

@@ -73,7 +73,7 @@ pub(super) async fn run(
         loop {
             let mut all_have_enough = true;
             for (place, cell) in setup.cells.iter().enumerate() {
-                if !runs(&cell.name) || !ran.courses[place].wants_block(at, plan, limits) {
+                if !runs(&cell.name) || !ran.courses[place].wants_block(at, limits) {
                     continue;
                 }
                 all_have_enough = false;
@@ -100,7 +100,7 @@ pub(super) async fn run(
                     summary(&made)
                 ));
                 ran.courses[place].blocks.push(made);
-                ran.failures = ran.courses[place].broken();
+                ran.failures = ran.courses[place].broken(limits);
                 if !ran.failures.is_empty() {
                     return Ok(ran);
                 }
@@ -123,8 +123,7 @@ pub(super) async fn run(
                 }
             }
         }
-        let before = ran.found.as_ref().map(|f| &f.judgement);
-        let found = look(&ran.courses, plan, limits, before).map_err(Failure::usage)?;
+        let found = look(&ran.courses, plan, limits, ran.found.as_ref()).map_err(Failure::usage)?;
         let outcome = found.judgement.outcome;
         ran.found = Some(found);
         if outcome != Outcome::MoreBlocks {

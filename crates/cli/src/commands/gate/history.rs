@@ -150,8 +150,14 @@ fn ended(said: &HistoryGate, verdict: GateVerdict, args: &GateArgs, terminal: &T
 }
 
 /// A history needs one look of fixed length: sessions of different lengths do not vary alike.
-pub(super) fn one_look(setup: &mut Setup) {
-    setup.profile.plan.looks.truncate(1);
+///
+/// # Errors
+/// When the first look is too early to find anything.
+pub(super) fn one_look(setup: &mut Setup) -> Result<(), Failure> {
+    let plan = &mut setup.profile.plan;
+    plan.looks.truncate(1);
     // A session is one number, and no signs are flipped: a block that is left out costs little.
-    setup.profile.plan.spare = 0;
+    plan.looks.iter_mut().for_each(|look| look.spare = 0);
+    plan.check()
+        .map_err(|e| Failure::usage(format!("a history has one look, the first: {e}")))
 }

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     let mut setup = Setup::new(args, scenarios, &|_| (baseline.clone(), candidate.clone()))?;
     let before = match &args.history {
         Some(path) => {
-            history::one_look(&mut setup);
+            history::one_look(&mut setup)?;
             Some(history::Before::read(path, &baseline, &setup, args)?)
         }
         None => None,
@@ -263,7 +263,7 @@ impl Setup {
             p.warmup.as_secs_f64(),
             p.measure.as_secs_f64(),
             minutes(p.block * p.plan.looks.first().map_or(0, |l| l.blocks) as u32),
-            minutes(p.block * p.plan.most_run_in_all() as u32),
+            minutes(p.block * p.plan.most_run() as u32),
             self.seed,
         )
     }

@@ -60,7 +60,7 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
     if args.change.target_tls() != Default::default() {
         terminal.warning(UNUSED_TLS);
     }
-    let most = first.profile.block * first.profile.plan.most_run_in_all() as u32;
+    let most = first.profile.block * first.profile.plan.most_run() as u32;
     terminal.remark(&format!(
         "{gates} gates of alike servers and {slower_gates} with {} % more work: {} at most",
         args.inject_work_percent,
