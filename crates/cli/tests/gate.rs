@@ -754,13 +754,7 @@ fn what_cannot_be_gated_is_refused_before_any_traffic() {
         "load.connections",
     );
     // Nothing listens to what a server that is started here would have to trust; it is said before it is started.
-    let gone = [
-        "--baseline",
-        "/nowhere/server",
-        "--candidate",
-        "/nowhere/server",
-        file,
-    ];
+    let gone = ["--baseline", "false", "--candidate", "false", file];
     refused(
         &[&gone[..], &["--insecure"]].concat(),
         "are for a server that runs already",
