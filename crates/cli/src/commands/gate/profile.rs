@@ -55,7 +55,7 @@ impl Profile {
             GateProfile::SelfTest => {
                 // Two cells in about a minute: blocks differ more from one another than their length mends.
                 let measure = (seconds(2.0) / cells).max(seconds(1.0));
-                ("self-test", &[16], seconds(0.4), measure)
+                ("self-test", &[14], seconds(0.4), measure)
             }
         };
         let looks = args.looks.as_deref().unwrap_or(looks);
