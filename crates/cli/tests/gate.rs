@@ -375,6 +375,7 @@ fn servers_that_run_already_are_compared_without_what_they_cannot_tell() {
     let read = Gate::read(&out).unwrap();
     assert_eq!(ended.code, Some(code(read.verdict, false)), "{ended:#?}");
     assert_eq!(read.failures, [""; 0]);
+    assert!(!ended.stdout.contains("both servers anew"), "{ended:#?}");
     let notes = read.notes.join("\n");
     assert!(notes.contains("memory per connection is left out"), "{notes}");
     assert!(
@@ -543,6 +544,10 @@ fn what_breaks_is_compared_in_phases() {
         }
     }
     assert!(ended.stdout.contains("time to reconnect p50"), "{ended:#?}");
+    assert!(
+        ended.stdout.contains("loads one after the other") && !ended.stdout.contains("in turns of"),
+        "{ended:#?}"
+    );
     replay(&out, &[]).with_code(code(read.verdict, false));
 }
 
