@@ -271,7 +271,7 @@ pub(crate) enum GateProfile {
     Standard,
     /// 15, 30 or 45 blocks of 3 + 40 s for each transport
     Long,
-    /// About a minute: 10 blocks, judged as the standard profile judges its first look. What the self-test runs
+    /// About a minute: 14 blocks and one look, with 0.2 % false alarms. What the self-test runs
     SelfTest,
 }
 

@@ -241,9 +241,10 @@ fn a_single_crash_in_a_later_block_is_a_failure_by_name() {
 fn what_a_self_test_came_to_is_told_again_from_its_log() {
     let folder = Folder::new();
     let line = |kind: &str, verdict: &str, percent: &str| {
+        let seed = kind.len();
         format!(
             "{{\"kind\":\"{kind}\",\"injected_percent\":{percent},\"injected_us\":null,\"ended_unix_s\":1,\"took_s\":60.0,\
-             \"load_average\":1.0,\"seed\":1,\"verdict\":\"{verdict}\",\"machine\":\"fit\",\"failures\":[],\"readings\":[]}}\n"
+             \"load_average\":1.0,\"seed\":{seed},\"verdict\":\"{verdict}\",\"machine\":\"fit\",\"failures\":[],\"readings\":[]}}\n"
         )
     };
     let text = line("alike", "pass", "null") + &line("slower", "regression", "10.0");
@@ -258,6 +259,14 @@ fn what_a_self_test_came_to_is_told_again_from_its_log() {
     assert!(
         told.stdout.contains("found, in anything                 1 of 1"),
         "{told:#?}"
+    );
+    assert!(told.stdout.starts_with("broken off after 2 gates"), "{told:#?}");
+    let whole = summary(&(text.clone() + "{\"summary\":[]}\n")).with_code(0);
+    assert!(!whole.stdout.contains("broken off"), "{whole:#?}");
+    let twice = summary(&(text.clone() + &text)).with_code(2);
+    assert!(
+        twice.stderr.contains("line 3") && twice.stdout.is_empty(),
+        "{twice:#?}"
     );
     let cut = summary(&text[..text.len() - 9]).with_code(2);
     assert!(cut.stderr.contains("line 2") && cut.stdout.is_empty(), "{cut:#?}");
@@ -366,6 +375,7 @@ fn servers_that_run_already_are_compared_without_what_they_cannot_tell() {
     let read = Gate::read(&out).unwrap();
     assert_eq!(ended.code, Some(code(read.verdict, false)), "{ended:#?}");
     assert_eq!(read.failures, [""; 0]);
+    assert!(!ended.stdout.contains("both servers anew"), "{ended:#?}");
     let notes = read.notes.join("\n");
     assert!(notes.contains("memory per connection is left out"), "{notes}");
     assert!(
@@ -534,6 +544,10 @@ fn what_breaks_is_compared_in_phases() {
         }
     }
     assert!(ended.stdout.contains("time to reconnect p50"), "{ended:#?}");
+    assert!(
+        ended.stdout.contains("loads one after the other") && !ended.stdout.contains("in turns of"),
+        "{ended:#?}"
+    );
     replay(&out, &[]).with_code(code(read.verdict, false));
 }
 

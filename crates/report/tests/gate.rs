@@ -185,3 +185,80 @@ fn names_do_nothing_in_any_of_them() {
         "the same gate, the same bytes"
     );
 }
+
+#[test]
+fn medians_are_those_of_the_blocks_that_were_judged() {
+    let mut gate = gate("feed", 1.0);
+    let blocks = &mut gate.courses[0].blocks;
+    let further = blocks[0].clone();
+    blocks.extend([further.clone(), further]);
+    // Three are left out for two reasons, one of them a further one; the last stands in for one of the others.
+    for (k, busy) in [(2, 0.9), (5, 0.8), (10, 0.9)] {
+        blocks[k].sensors.others_cpu = Some(busy);
+    }
+    // What is left out is far off.
+    for (k, block) in blocks.iter_mut().enumerate() {
+        let far_off = [2, 5, 10].contains(&k);
+        let us = if far_off { 900.0 } else { 3.0 + k as f64 };
+        block
+            .baseline
+            .values
+            .insert("server_cpu_us_per_delivery".into(), us);
+    }
+    gate.found = Some(walk(&gate.courses, &gate.plan, &gate.limits).unwrap());
+    let gate = gate.sealed();
+    let validity = &gate.found.as_ref().unwrap().validity[0].1;
+    assert_eq!(
+        (validity.dropped_blocks(), &validity.standing_in[..]),
+        (vec![2, 5, 10], &[11][..])
+    );
+    let text = text(&gate, false);
+    assert!(
+        text.contains(
+            "feed/a: left out as pairs: blocks 3, 11 (others used 90 % of the processors), block 6 (others used 80 % of the \
+             processors); one more block stands in for one of them"
+        ),
+        "{text}"
+    );
+    // Of 3, 4, 6, 7, 9, 10, 11, 12 and 14; with what was left out it would be 10.5.
+    let line = text.lines().find(|l| l.contains("CPU per delivery  ")).unwrap();
+    assert!(line.contains(" 9.00 µs") || line.contains(" 9 µs"), "{line}");
+}
+
+#[test]
+fn the_report_says_what_was_done() {
+    let of = |notes: &[&str]| {
+        let mut gate = gate("feed", 1.0);
+        let mut other = gate.scenarios[0].clone();
+        other.name = "breaks".into();
+        gate.scenarios.push(other);
+        gate.notes.extend(notes.iter().map(|note| (*note).to_owned()));
+        let text = text(&gate, false);
+        text.lines().last().unwrap().to_owned()
+    };
+    let (feed, breaks) = (
+        "feed: its arms cannot take turns, so",
+        "breaks: its arms cannot take turns, so",
+    );
+    let turns = of(&[]);
+    assert!(
+        turns.starts_with("Each block starts both servers anew, warms them up for 0.6 s"),
+        "{turns}"
+    );
+    let phases = of(&[feed, breaks]);
+    assert!(
+        phases.starts_with("Each block starts both servers anew and loads one after the other")
+            && !phases.contains("in turns"),
+        "{phases}"
+    );
+    let both = of(&[breaks]);
+    assert!(
+        both.contains("in turns of 100 ms") && both.contains("; for breaks it loads one after the other"),
+        "{both}"
+    );
+    let running = of(&["a server that runs already is not started anew for each block: what"]);
+    assert!(
+        !running.contains("both servers anew") && running.contains("as it is"),
+        "{running}"
+    );
+}

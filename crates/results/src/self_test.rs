@@ -1,11 +1,12 @@
-//! The log of a self-test: a line of JSON for each gate, flushed as it ends, and a summary for people as the last.
+//! The log of a self-test: a line of JSON for each gate, flushed as it ends, and a summary for people as the last. A log
+//! without that was broken off: what was left out may have been left out for what it said.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use std::io::Write;
-
 use pushmark_measure::gate::validity::Machine;
-use pushmark_measure::gate::{Reading, Role, Standing};
+use pushmark_measure::gate::{Kind, Reading, Role, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ResultsError;
@@ -32,6 +33,9 @@ pub struct SelfTestReading {
     pub scenario: String,
     /// The metric.
     pub metric: String,
+    /// How its two sides are compared; logs from before it was written do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
     /// The verdict on it.
     pub standing: Standing,
     /// What its test is good for; logs from before it was written do not say.
@@ -54,6 +58,7 @@ impl SelfTestReading {
         Self {
             scenario: r.scenario.clone(),
             metric: r.name.clone(),
+            kind: Some(r.kind),
             standing: r.standing,
             role: Some(r.role),
             blocks: r.blocks,
@@ -65,15 +70,89 @@ impl SelfTestReading {
     }
 }
 
+/// What ran, and how: gates that are unlike in it have no common rate. Logs from before it was written do not say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SelfTestConditions {
+    /// The version of pushmark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pushmark_version: Option<String>,
+    /// The commit of the checkout it ran in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_commit: Option<String>,
+    /// The profile's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// After how many blocks it looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looks: Option<Vec<usize>>,
+    /// Load runs, nothing is counted, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_s: Option<f64>,
+    /// The measured window of both arms together, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measure_s: Option<f64>,
+    /// False alarms that the plan allows a gate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+}
+
+impl SelfTestConditions {
+    fn of(gate: &Gate) -> Self {
+        Self {
+            pushmark_version: Some(gate.pushmark_version.clone()),
+            git_commit: gate.git.as_ref().map(|git| git.commit.clone()),
+            profile: Some(gate.profile.clone()),
+            looks: Some(gate.plan.looks.iter().map(|look| look.blocks).collect()),
+            warmup_s: Some(gate.block.warmup_s),
+            measure_s: Some(gate.block.measure_s),
+            alpha: Some(gate.plan.total_alpha()),
+        }
+    }
+
+    /// By field, in words.
+    fn each(&self) -> [(&'static str, String); 7] {
+        fn words(value: Option<&impl std::fmt::Debug>) -> String {
+            value.map_or_else(|| "none".to_owned(), |value| format!("{value:?}"))
+        }
+        [
+            ("pushmark_version", words(self.pushmark_version.as_ref())),
+            ("git_commit", words(self.git_commit.as_ref())),
+            ("profile", words(self.profile.as_ref())),
+            ("looks", words(self.looks.as_ref())),
+            ("warmup_s", words(self.warmup_s.as_ref())),
+            ("measure_s", words(self.measure_s.as_ref())),
+            ("alpha", words(self.alpha.as_ref())),
+        ]
+    }
+}
+
+/// The extra work that a slower candidate was given.
+#[derive(Clone, Copy, Debug)]
+pub struct Injected<'a> {
+    /// In percent of what a message costs.
+    pub percent: f64,
+    /// For a message in each thread of the server, in microseconds, for each cell.
+    pub us: &'a [f64],
+    /// What a message costs each thread of the server without it, in microseconds, for each cell.
+    pub message_cost_us: &'a [f64],
+}
+
 /// One gate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SelfTestLine {
+    /// What ran, and how.
+    #[serde(flatten)]
+    pub conditions: SelfTestConditions,
     /// Which kind.
     pub kind: SelfTestKind,
     /// Extra work, in percent of what a message costs.
     pub injected_percent: Option<f64>,
-    /// The same in microseconds, for each cell.
+    /// The same for a message in each thread of the server, in microseconds, for each cell.
     pub injected_us: Option<Vec<f64>>,
+    /// What it is that percentage of, in microseconds, for each cell; logs from before it was written do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_cost_us: Option<Vec<f64>>,
     /// When it ended, in seconds since the Unix epoch.
     pub ended_unix_s: u64,
     /// How long it took, in seconds.
@@ -93,16 +172,18 @@ pub struct SelfTestLine {
 }
 
 impl SelfTestLine {
-    /// The line of a gate that has ended; `injected`: percent and microseconds of extra work.
-    pub fn of(gate: &Gate, injected: Option<(f64, &[f64])>, ended_unix_s: u64, load_average: f64) -> Self {
+    /// The line of a gate that has ended; `injected` where the candidate was made slower.
+    pub fn of(gate: &Gate, injected: Option<Injected<'_>>, ended_unix_s: u64, load_average: f64) -> Self {
         let readings = gate.found.iter().flat_map(|f| &f.judgement.readings);
         Self {
+            conditions: SelfTestConditions::of(gate),
             kind: match injected {
                 Some(_) => SelfTestKind::Slower,
                 None => SelfTestKind::Alike,
             },
-            injected_percent: injected.map(|(percent, _)| percent),
-            injected_us: injected.map(|(_, us)| us.to_vec()),
+            injected_percent: injected.map(|i| i.percent),
+            injected_us: injected.map(|i| i.us.to_vec()),
+            message_cost_us: injected.map(|i| i.message_cost_us.to_vec()),
             ended_unix_s,
             took_s: gate.took_s,
             load_average,
@@ -161,48 +242,72 @@ impl SelfTestLog {
     }
 }
 
+/// A log that was read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SelfTest {
+    /// After how many gates it was broken off; `None` when it was run to its end.
+    pub broken_off_after: Option<usize>,
+    /// In their order.
+    pub gates: Vec<SelfTestLine>,
+}
+
+/// What a whole log ends with, for people.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTestSummary {
+    /// In lines.
+    pub summary: Vec<String>,
+}
+
 /// The gates of a log, in their order.
 ///
 /// # Errors
-/// When there is no such file, it holds no gate, or a line of it is none of a self-test's.
-pub fn read_self_test(path: &Path) -> Result<Vec<SelfTestLine>, ResultsError> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Row {
-        Summary {
-            #[serde(rename = "summary")]
-            _summary: Vec<String>,
-        },
-        Gate(Box<SelfTestLine>),
-    }
+/// When there is no such file, it holds no gate, a line of it is none of a self-test's, stands in it twice, or is of a gate
+/// that was run under other conditions than the first.
+pub fn read_self_test(path: &Path) -> Result<SelfTest, ResultsError> {
     let none = |why| ResultsError::NotAGate {
         path: path.to_owned(),
         why,
     };
     let contents = read_whole(path, LARGEST)?.ok_or_else(|| none("there is no such file"))?;
-    let mut all = Vec::new();
-    for (number, line) in contents.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let damaged = |what: String| ResultsError::damaged(path, Some(number as u64 + 1), what);
+    let (mut gates, mut ended): (Vec<SelfTestLine>, bool) = (Vec::new(), false);
+    // Where each gate stands, from one, by what no two gates have in common.
+    let mut seen: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    for (number, line) in (1u64..).zip(contents.split_inclusive(|byte| *byte == b'\n')) {
+        let damaged = |what: String| ResultsError::damaged(path, Some(number), what);
         let Some(line) = line.strip_suffix(b"\n") else {
             return Err(damaged("it is cut off".to_owned()));
         };
-        match serde_json::from_slice(line) {
-            Ok(Row::Gate(gate)) => all.push(*gate),
-            Ok(Row::Summary { .. }) => {}
-            Err(_) => {
-                // The untagged reader cannot say what is wrong.
-                let what = serde_json::from_slice::<SelfTestLine>(line).err();
-                return Err(damaged(what.map_or_else(
-                    || "no gate of a self-test".to_owned(),
-                    |e| format!("no gate of a self-test: {e}"),
-                )));
+        ended = serde_json::from_slice::<SelfTestSummary>(line).is_ok();
+        if ended {
+            continue;
+        }
+        let gate: SelfTestLine =
+            serde_json::from_slice(line).map_err(|e| damaged(format!("no gate of a self-test: {e}")))?;
+        if let Some(before) = seen.insert((gate.seed, gate.ended_unix_s), number) {
+            return Err(damaged(format!(
+                "it is the gate of line {before} once more (seed and ended_unix_s are the same)"
+            )));
+        }
+        if let Some(first) = gates.first() {
+            let both = first.conditions.each().into_iter().zip(gate.conditions.each());
+            for ((field, before), (_, now)) in both {
+                if before != now {
+                    return Err(damaged(format!(
+                        "its {field} is {now}, and the first gate's is {before}: unlike gates have no common rate"
+                    )));
+                }
             }
         }
+        gates.push(gate);
     }
-    if all.is_empty() {
+    if gates.is_empty() {
         return Err(none("it holds no gate"));
     }
-    Ok(all)
+    Ok(SelfTest {
+        broken_off_after: (!ended).then_some(gates.len()),
+        gates,
+    })
 }
 
 #[cfg(test)]
@@ -224,7 +329,103 @@ mod tests {
         log.add(&line).unwrap();
         log.add(&serde_json::json!({ "summary": ["nothing differs"] }))
             .unwrap();
-        assert_eq!(read_self_test(&path).unwrap(), [line]);
+        let read = read_self_test(&path).unwrap();
+        assert_eq!((read.broken_off_after, read.gates), (None, vec![line]));
+    }
+
+    #[test]
+    fn a_line_says_what_ran_and_is_read_again() {
+        let injected = Injected {
+            percent: 10.0,
+            us: &[0.4],
+            message_cost_us: &[4.0],
+        };
+        let gate = Gate {
+            git: Some(crate::GitState {
+                commit: "c0ffee".to_owned(),
+                dirty: false,
+            }),
+            ..crate::gate::tests::gate()
+        };
+        let line = SelfTestLine::of(&gate, Some(injected), 1, 0.5);
+        let c = &line.conditions;
+        assert_eq!((c.looks.as_deref(), c.measure_s), (Some(&[10][..]), Some(1.0)));
+        assert_eq!(c.git_commit.as_deref(), Some("c0ffee"));
+        assert!(c.each().iter().all(|(_, words)| words != "none"), "{c:?}");
+        assert!(line.readings.iter().all(|r| r.kind.is_some()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        SelfTestLog::create(&path).unwrap().add(&line).unwrap();
+        // Broken off: there is no summary.
+        let read = read_self_test(&path).unwrap();
+        assert_eq!((read.broken_off_after, read.gates), (Some(1), vec![line]));
+    }
+
+    #[test]
+    fn unlike_gates_and_the_same_one_twice_are_refused_by_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let line = |number: u64, change: &dyn Fn(&mut SelfTestConditions)| {
+            let mut line = SelfTestLine::of(&crate::gate::tests::gate(), None, number, 0.5);
+            change(&mut line.conditions);
+            serde_json::to_string(&line).unwrap() + "\n"
+        };
+        let first = line(1, &|_| ());
+        type Change = fn(&mut SelfTestConditions);
+        let changes: [(&str, Change); 7] = [
+            ("pushmark_version", |c| c.pushmark_version = None),
+            ("git_commit", |c| c.git_commit = Some("c0ffee".to_owned())),
+            ("profile", |c| c.profile = Some("long".to_owned())),
+            ("looks", |c| c.looks = Some(vec![10, 20])),
+            ("warmup_s", |c| c.warmup_s = Some(0.2)),
+            ("measure_s", |c| c.measure_s = Some(9.0)),
+            ("alpha", |c| c.alpha = Some(0.2)),
+        ];
+        let refused = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_self_test(&path).unwrap_err().to_string()
+        };
+        for (field, change) in changes {
+            let said = refused(&(first.clone() + &line(2, &|_| ()) + &line(3, &change)));
+            assert!(
+                said.contains("line 3") && said.contains(&format!("its {field} is")),
+                "{said}"
+            );
+        }
+        let said = refused(&(first.clone() + &line(2, &|_| ()) + &first));
+        assert!(said.contains("line 3") && said.contains("of line 1"), "{said}");
+    }
+
+    #[test]
+    fn a_gate_that_has_a_summary_is_counted_and_a_summary_that_has_more_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let with = OLD.replacen('{', "{\"summary\":[\"x\"],", 1);
+        std::fs::write(&path, format!("{with}\n")).unwrap();
+        let read = read_self_test(&path).unwrap();
+        assert_eq!((read.broken_off_after, read.gates.len()), (Some(1), 1));
+        std::fs::write(&path, format!("{OLD}\n{{\"summary\":[],\"kind\":\"alike\"}}\n")).unwrap();
+        let said = read_self_test(&path).unwrap_err().to_string();
+        assert!(said.contains("line 2"), "{said}");
+    }
+
+    #[test]
+    fn the_published_logs_are_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/published/gate");
+        for (name, gates, broken_off) in [
+            ("1-before-halves.log", 80, false),
+            ("2-broken-off.log", 12, true),
+            ("3-broken-off.log", 9, true),
+            ("4-halves.log", 21, false),
+        ] {
+            let read = read_self_test(&dir.join(name)).unwrap();
+            let broken_off = broken_off.then_some(gates);
+            assert_eq!(
+                (read.gates.len(), read.broken_off_after),
+                (gates, broken_off),
+                "{name}"
+            );
+        }
     }
 
     #[test]

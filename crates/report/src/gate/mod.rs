@@ -4,16 +4,19 @@
 mod history;
 mod junit;
 mod markdown;
+mod method;
 mod sarif;
 mod self_test;
 mod text;
 mod trend;
 
 use pushmark_measure::gate::evidence::words;
+use pushmark_measure::gate::validity::Validity;
 use pushmark_measure::gate::{Block, Course, Figures, Kind, Metric, Promises, Reading, Role, Standing};
 use pushmark_results::gate::{Gate, GateVerdict};
 
 pub use history::{history_text, render_history};
+pub(crate) use method::method;
 pub use self_test::self_test;
 pub use text::text;
 pub use trend::{Change, MetricTrend, Trend, render_trend, trend_text};
@@ -32,7 +35,7 @@ pub(crate) struct Line {
     pub(crate) scenario: String,
     /// The metric's name.
     pub(crate) metric: String,
-    /// The medians over all blocks.
+    /// The medians over the blocks that the look used.
     pub(crate) baseline: String,
     pub(crate) candidate: String,
     /// The estimate: plus is worse.
@@ -180,12 +183,30 @@ fn sentence(gate: &Gate, r: &Reading) -> String {
     }
 }
 
-/// The median over the blocks of one arm, in its unit.
+/// The blocks of a scenario that the last look used: those it is for, without what the sensors left out, and what stands in
+/// for that. All of them, when there was no look.
+fn used<'a>(gate: &Gate, course: &'a Course) -> Vec<&'a Block> {
+    let look = gate.found.as_ref().and_then(|found| {
+        let at = gate.plan.looks.get(found.judgement.look)?;
+        let mut of = found.validity.iter();
+        let (_, validity) = of.find(|(scenario, _)| *scenario == course.scenario)?;
+        Some((at.blocks, validity))
+    });
+    let blocks = course.blocks.iter().enumerate();
+    let in_it = |k: usize| match look {
+        None => true,
+        Some((of, v)) if k < of => v.dropped.iter().all(|d| d.block != k),
+        Some((_, v)) => v.standing_in.contains(&k),
+    };
+    blocks.filter(|(k, _)| in_it(*k)).map(|(_, b)| b).collect()
+}
+
+/// The median over the blocks of one arm that the look used, in its unit.
 fn middle(gate: &Gate, r: &Reading, arm: fn(&Block) -> &Figures) -> String {
     let course = gate.courses.iter().find(|c| c.scenario == r.scenario);
     let values: Vec<f64> = course
-        .iter()
-        .flat_map(|c| &c.blocks)
+        .into_iter()
+        .flat_map(|c| used(gate, c))
         .filter_map(|b| arm(b).values.get(&r.name).copied())
         .collect();
     let Some(value) = pushmark_measure::gate::exact::median(&values) else {
@@ -260,36 +281,35 @@ pub(crate) fn remarks(gate: &Gate) -> Vec<String> {
     for (scenario, v) in gate.found.iter().flat_map(|f| &f.validity) {
         all.extend(v.findings.iter().map(|finding| format!("{scenario}: {finding}")));
         if !v.dropped.is_empty() {
-            let blocks: Vec<String> = v.dropped.iter().map(|d| (d.block + 1).to_string()).collect();
-            let why = v.dropped.first().map(|d| d.why.join(", ")).unwrap_or_default();
-            let for_them = match v.standing_in.len() {
-                0 => String::new(),
-                1 => "; one more block stands in for it".to_owned(),
-                n => format!("; {n} more blocks stand in for them"),
-            };
-            all.push(format!(
-                "{scenario}: left out as pairs: block {} ({why}){for_them}",
-                blocks.join(", ")
-            ));
+            all.push(format!("{scenario}: left out as pairs: {}", left_out(v)));
         }
     }
     all
 }
 
-/// How it was done, in a sentence.
-pub(crate) fn method(gate: &Gate) -> String {
-    let (b, ms) = (&gate.block, |ns: u64| ns as f64 / 1e6);
-    let slots = b.slots;
-    format!(
-        "Each block starts both servers anew, warms them up for {:.1} s and measures for {:.1} s, loading them in turns of {:.0} ms \
-         ({:.0} ms of each left free). Sign-flip max-T over all metrics, {:.1} % false alarms a gate at most; seed {}.",
-        b.warmup_s,
-        b.measure_s,
-        ms(slots.length_ns),
-        ms(slots.guard_ns),
-        100.0 * gate.plan.total_alpha(),
-        gate.seed
-    )
+/// The blocks that were left out, those of one reason together, and how many others stand in for them.
+fn left_out(v: &Validity) -> String {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for dropped in &v.dropped {
+        let (why, block) = (dropped.why.join(", "), (dropped.block + 1).to_string());
+        match groups.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, blocks)) => blocks.push(block),
+            None => groups.push((why, vec![block])),
+        }
+    }
+    let group = |(why, blocks): &(String, Vec<String>)| {
+        let s = if blocks.len() == 1 { "" } else { "s" };
+        format!("block{s} {} ({why})", blocks.join(", "))
+    };
+    let groups: Vec<String> = groups.iter().map(group).collect();
+    let for_them = match (v.standing_in.len(), v.dropped.len()) {
+        (0, _) => String::new(),
+        (1, 1) => "; one more block stands in for it".to_owned(),
+        (1, _) => "; one more block stands in for one of them".to_owned(),
+        (n, of) if n == of => format!("; {n} more blocks stand in for them"),
+        (n, _) => format!("; {n} more blocks stand in for {n} of them"),
+    };
+    groups.join(", ") + &for_them
 }
 
 /// All files of a gate's report, by name.

@@ -5,15 +5,16 @@ use std::fmt::Write;
 use pushmark_measure::gate::evidence::words;
 use pushmark_measure::gate::exact::median;
 use pushmark_measure::gate::validity::Machine;
-use pushmark_measure::gate::{Share, Standing};
+use pushmark_measure::gate::{Kind, Share, Standing};
 use pushmark_results::gate::GateVerdict;
-use pushmark_results::self_test::{SelfTestKind, SelfTestLine, SelfTestReading};
+use pushmark_results::self_test::{SelfTest, SelfTestKind, SelfTestLine, SelfTestReading};
 
 /// The metric that extra work must show in.
 const CPU: &str = "server_cpu_us_per_delivery";
 
 /// Both rates with their exact intervals, what was seen in each metric, and what the machine allowed.
-pub fn self_test(lines: &[SelfTestLine]) -> String {
+pub fn self_test(log: &SelfTest) -> String {
+    let lines = &log.gates;
     let of = |kind| -> Vec<&SelfTestLine> { lines.iter().filter(|l| l.kind == kind).collect() };
     let (alike, slower) = (of(SelfTestKind::Alike), of(SelfTestKind::Slower));
     let mut percents: Vec<f64> = slower.iter().filter_map(|l| l.injected_percent).collect();
@@ -23,7 +24,16 @@ pub fn self_test(lines: &[SelfTestLine]) -> String {
         [one] => format!("{one} % more"),
         _ => "more, unlike from gate to gate:".to_owned(),
     };
-    let mut out = format!("nothing differs ({})\n", gates(alike.len()));
+    let mut out = String::new();
+    if let Some(count) = log.broken_off_after {
+        // What ends a self-test early may be what it said so far.
+        let _ = writeln!(
+            out,
+            "broken off after {}: its rates are no estimate\n",
+            gates(count)
+        );
+    }
+    let _ = writeln!(out, "nothing differs ({})", gates(alike.len()));
     row(&mut out, "false alarms", &share(&alike, alarm));
     rest(&mut out, &alike);
     let _ = writeln!(
@@ -126,23 +136,26 @@ fn metrics(out: &mut String, alike: &[&SelfTestLine], slower: &[&SelfTestLine]) 
         let middle = |lines: &[&SelfTestLine], value: fn(&SelfTestReading) -> Option<f64>| {
             let all = lines.iter().flat_map(|l| &l.readings);
             let all: Vec<f64> = all.filter(|r| r.metric == name).filter_map(value).collect();
-            median(&all).map(|m| 100.0 * m)
-        };
-        let share = matches!(name, "loss");
-        let shown = |value: Option<f64>, unit: &str| match (value, share) {
-            (None, _) => "–".to_owned(),
-            (Some(v), true) => format!("{v:+.2} pp"),
-            (Some(v), false) => format!("{v:+.1} {unit}"),
+            median(&all)
         };
         let everybody: Vec<&SelfTestLine> = alike.iter().chain(slower).copied().collect();
+        let mut all = everybody.iter().flat_map(|l| &l.readings);
+        let kind = all.find_map(|r| r.kind.filter(|_| r.metric == name));
+        // Before kinds were written, the only share in a log was this one.
+        let kind = kind.unwrap_or(if name == "loss" {
+            Kind::Fraction
+        } else {
+            Kind::Cost
+        });
+        let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| kind.words(kind.limit(v)));
         let _ = writeln!(
             out,
             "  {:<22} {:>15}  {:>15}  {:>11}  {:>22}",
             words(name),
             of(alike),
             of(slower),
-            shown(middle(slower, |r| r.change), "%"),
-            shown(middle(&everybody, |r| r.detectable).filter(|d| *d > 1e-4), "%"),
+            shown(middle(slower, |r| r.change)),
+            shown(middle(&everybody, |r| r.detectable).filter(|d| *d > 1e-6)),
         );
     }
 }
@@ -187,6 +200,13 @@ mod tests {
         .unwrap()
     }
 
+    fn log(gates: &[SelfTestLine]) -> SelfTest {
+        SelfTest {
+            broken_off_after: None,
+            gates: gates.to_vec(),
+        }
+    }
+
     #[test]
     fn rates_intervals_and_the_machine_are_told() {
         let lines = [
@@ -196,7 +216,7 @@ mod tests {
             line("slower", "regression", "regression", "fit"),
             line("slower", "inconclusive", "unproven", "fit"),
         ];
-        let text = self_test(&lines);
+        let text = self_test(&log(&lines));
         for part in [
             "nothing differs (2 gates)",
             "0 of 2 = 0.0 % (95 %: 0.0 to 84.2 %)",
@@ -213,7 +233,37 @@ mod tests {
 
     #[test]
     fn nothing_is_said_of_gates_that_were_not_run() {
-        let text = self_test(&[line("alike", "pass", "pass", "fit")]);
+        let text = self_test(&log(&[line("alike", "pass", "pass", "fit")]));
         assert!(text.contains("none was run"), "{text}");
+        assert!(!text.contains("broken off"), "{text}");
+    }
+
+    #[test]
+    fn a_log_that_was_broken_off_says_so_first() {
+        let gates = vec![line("alike", "pass", "pass", "fit")];
+        let text = self_test(&SelfTest {
+            broken_off_after: Some(1),
+            gates,
+        });
+        assert!(text.starts_with("broken off after 1 gate:"), "{text}");
+    }
+
+    #[test]
+    fn every_share_is_told_in_percentage_points() {
+        let text_of = |metric: &str, kind: Option<Kind>| {
+            let mut line = line("slower", "pass", "pass", "fit");
+            let r = &mut line.readings[0];
+            (r.metric, r.kind) = (metric.to_owned(), kind);
+            (r.change, r.detectable) = (Some(0.005), Some(0.008));
+            self_test(&log(&[line]))
+        };
+        for name in ["loss", "undetected", "server_undetected", "not_recovered"] {
+            let text = text_of(name, Some(Kind::Fraction));
+            assert!(text.contains("+0.50 pp") && text.contains("+0.80 pp"), "{text}");
+        }
+        // As old logs have it.
+        assert!(text_of("loss", None).contains("+0.50 pp"));
+        let text = text_of(CPU, None);
+        assert!(text.contains("+0.5 %") && text.contains("+0.8 %"), "{text}");
     }
 }
