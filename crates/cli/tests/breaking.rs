@@ -87,10 +87,11 @@ fn ends_that_the_kernel_tells_are_noticed_by_both_sides() {
 #[test]
 fn silence_is_noticed_by_a_heartbeat_and_by_nothing_else() {
     let folder = Folder::new();
+    // The timeout is longer than a busy machine holds up either side: who is well must not seem silent.
     let rest = "[workload]\nkind = \"push\"\nrate = \"10/s\"\npayload = \"100 B\"\n\
-                [heartbeat]\nevery = [\"off\", \"300ms\"]\ntimeout = \"300ms\"\n\
+                [heartbeat]\nevery = [\"off\", \"300ms\"]\ntimeout = \"3s\"\n\
                 [[fault]]\nat = \"300ms\"\nkind = \"freeze\"\nshare = 0.5";
-    let (run, _) = measure(&folder, "silence", &scenario(&names(), &load(8, "4s"), rest));
+    let (run, _) = measure(&folder, "silence", &scenario(&names(), &load(8, "8s"), rest));
     for trial in &run.trials {
         let who = condition(&run, trial);
         let client = only_fault(trial).client.as_ref().unwrap();
@@ -98,8 +99,8 @@ fn silence_is_noticed_by_a_heartbeat_and_by_nothing_else() {
         if run.cell(trial).unwrap().heartbeat.is_none() {
             assert_eq!(client.undetected, 4, "{who}");
             assert!(
-                client.watched >= Duration::from_secs(3),
-                "{who}: {:?}",
+                client.watched >= Duration::from_secs(6),
+                "{who}: longer than a heartbeat takes: {:?}",
                 client.watched
             );
         } else {

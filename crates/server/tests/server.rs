@@ -465,6 +465,8 @@ fn echoes_are_counted_and_go_to_their_sender_alone() {
             assert_eq!(client.got.borrow().messages.len(), 5);
         }
         let all = 5 * clients.len() as u64;
+        // Counted once the socket has it, which may be after its reader has.
+        until(async || control(&server).await.stats().await.unwrap().written >= all).await;
         let stats = control(&server).await.stats().await.unwrap();
         assert_eq!((stats.received, stats.written), (all, all));
         assert_eq!((stats.dropped, stats.offered), (0, 0));
