@@ -9,6 +9,7 @@ use crate::books::Books;
 use crate::fault::{FaultOutcome, Recovery, SlowReading, Timeline};
 use crate::interval::Counters;
 use crate::negotiation::Negotiation;
+use crate::verdict::Grade;
 use crate::wire::Wire;
 
 /// One side's cost over the measured window.
@@ -144,6 +145,17 @@ pub struct Compressed {
     /// What they were on the stream, compressed, in bytes: without frames, chunks and headers around it, with what the transport
     /// compresses along with the payload.
     pub stream_bytes: u64,
+    /// Messages that a peer which agreed on compression may send compressed or not (permessage-deflate). Files of before it was
+    /// counted have none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub messages: u64,
+    /// Those of them that it sent as they are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub plain_messages: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Compressed {
@@ -156,6 +168,26 @@ impl Compressed {
     pub fn merge(&mut self, other: &Compressed) {
         self.payload_bytes = self.payload_bytes.saturating_add(other.payload_bytes);
         self.stream_bytes = self.stream_bytes.saturating_add(other.stream_bytes);
+        self.messages = self.messages.saturating_add(other.messages);
+        self.plain_messages = self.plain_messages.saturating_add(other.plain_messages);
+    }
+
+    /// What speaks against a trial: who agrees to compress need not do it (RFC 7692, section 6), and many servers leave small
+    /// messages as they are. What is shown as compressed would be no such thing, or half of it.
+    pub fn finding(&self) -> Option<(Grade, String)> {
+        let (all, plain) = (self.messages, self.plain_messages);
+        let why = "a server may leave what is small as it is: lower its threshold, or ask for no compression";
+        match plain {
+            0 => None,
+            _ if plain >= all => Some((
+                Grade::Invalid,
+                format!("compression was agreed on, and none of {all} messages came compressed: {why}"),
+            )),
+            _ => Some((
+                Grade::Suspect,
+                format!("compression was agreed on, and {plain} of {all} messages came uncompressed: {why}"),
+            )),
+        }
     }
 }
 

@@ -119,7 +119,12 @@ impl Verdict {
                 format!("{got} of {planned} planned sessions were established{why}"),
             );
         }
-        for (grade, reason) in s.negotiation.findings(breaks) {
+        for (grade, reason) in s
+            .negotiation
+            .findings(breaks)
+            .into_iter()
+            .chain(s.compressed.finding())
+        {
             v.add(grade, reason);
         }
         if s.sessions_ended_early > 0 && !breaks {
@@ -382,6 +387,28 @@ mod tests {
                 |s| (s.books.delivered_once, s.counters.unplaced_stamps) = (1, 3),
                 Grade::Suspect,
                 "3 kernel stamps",
+            ),
+            (
+                // Agreed on, and done with every message.
+                |s| (s.books.delivered_once, s.compressed.messages) = (1, 9),
+                Grade::Valid,
+                "",
+            ),
+            (
+                |s| {
+                    s.books.delivered_once = 1;
+                    (s.compressed.messages, s.compressed.plain_messages) = (9, 2);
+                },
+                Grade::Suspect,
+                "2 of 9 messages came uncompressed",
+            ),
+            (
+                |s| {
+                    s.books.delivered_once = 1;
+                    (s.compressed.messages, s.compressed.plain_messages) = (9, 9);
+                },
+                Grade::Invalid,
+                "none of 9 messages came compressed",
             ),
             (
                 |s| (s.books.delivered_once, s.host_steal_share) = (1, Some(0.2)),

@@ -195,6 +195,9 @@ pub trait Inbox {
 
     /// So many bytes of payload, which were delivered, came as so many on the stream, where what the peer sends is compressed.
     fn inflated(&mut self, _received: Received, _payload_bytes: usize, _stream_bytes: usize) {}
+
+    /// A message came where a peer that agreed on compression may still send each as it is (permessage-deflate): whether it did.
+    fn agreed_deflate(&mut self, _received: Received, _is_compressed: bool) {}
 }
 
 /// Owned deliveries; for tests and tools.

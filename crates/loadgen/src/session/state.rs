@@ -222,6 +222,19 @@ impl Inbox for Recording {
                 c.compressed.merge(&Compressed {
                     payload_bytes: payload_bytes as u64,
                     stream_bytes: stream_bytes as u64,
+                    ..Compressed::default()
+                });
+            });
+    }
+
+    fn agreed_deflate(&mut self, received: Received, is_compressed: bool) {
+        let window = self.context.recorder.borrow().window();
+        self.context
+            .count(!self.slow && window.contains(&received.at), |c| {
+                c.compressed.merge(&Compressed {
+                    messages: 1,
+                    plain_messages: u64::from(!is_compressed),
+                    ..Compressed::default()
                 });
             });
     }

@@ -397,6 +397,7 @@ impl Reader {
                     };
                     deliver(received, kind, message, inbox)?;
                     inbox.inflated(received, message.len(), whole.len());
+                    inbox.agreed_deflate(received, is_compressed);
                     plain.clear();
                     plain.shrink_to(KEPT_PLAIN_BYTES);
                     Ok(())

@@ -142,6 +142,7 @@ fn read_by_server(
 struct Counting {
     messages: Collected,
     inflated: Vec<(usize, usize)>,
+    compressed: Vec<bool>,
 }
 
 impl Inbox for Counting {
@@ -151,6 +152,10 @@ impl Inbox for Counting {
 
     fn inflated(&mut self, _: Received, payload_bytes: usize, stream_bytes: usize) {
         self.inflated.push((payload_bytes, stream_bytes));
+    }
+
+    fn agreed_deflate(&mut self, _: Received, is_compressed: bool) {
+        self.compressed.push(is_compressed);
     }
 }
 
@@ -180,6 +185,7 @@ fn the_standards_frames_are_read() {
     let texts: Vec<_> = got.messages.0.iter().map(|(_, m)| m.clone()).collect();
     assert_eq!(texts, ["Hello", "Hello", "Hello", "plain", ""].map(Message::text));
     assert_eq!(got.inflated, [(5, 7), (5, 7), (5, 5), (5, 5), (0, 1)]);
+    assert_eq!(got.compressed, [true, true, true, false, true]);
 }
 
 #[test]
