@@ -701,7 +701,7 @@ fn what_crept_in_is_told_by_session() {
             document: "pushmark-history".into(),
             reference_words: Vec::new(),
             reference_program: (1, 1),
-            reference_files: Vec::new(),
+            reference_files: None,
             profile: "quick".into(),
             blocks: 10,
             warmup_s: 1.0,

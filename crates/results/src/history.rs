@@ -10,7 +10,6 @@
 //! to be cut. It is replaced as a whole.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use pushmark_measure::gate::evidence::words;
@@ -21,8 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ResultsError;
 use crate::files::{Checker, read_document, read_whole, replace_document, replace_whole};
-use crate::gate::{GATE, Gate, GateScenario, GateVerdict, new_dir};
+use crate::gate::{GATE, Gate, GateVerdict, new_dir};
 use crate::run::FORMAT_VERSION;
+
+mod head;
+pub use head::{Head, HistoryScenario};
 
 /// What [`Head::document`] says.
 const HISTORY: &str = "pushmark-history";
@@ -32,126 +34,6 @@ const HISTORY_GATE: &str = "pushmark-history-gate";
 const MOST_METRICS: usize = 1_000;
 /// The largest history that is read, in bytes: some 5 KB a session.
 const LARGEST: u64 = 64 << 20;
-
-/// A scenario that every session ran.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryScenario {
-    /// Its name.
-    pub name: String,
-    /// CRC-32 of its text as run.
-    pub crc32: u32,
-}
-
-/// What all sessions of a history have in common. Sessions that differ in any of it cannot be held against each other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Head {
-    /// [`FORMAT_VERSION`].
-    pub format_version: u32,
-    /// Tells it from other documents.
-    pub document: String,
-    /// The words that the reference is started with, after its program.
-    pub reference_words: Vec<String>,
-    /// Length and CRC-32 of the reference's program: frozen means the same bytes.
-    pub reference_program: (u64, u32),
-    /// The same of the files among its words (a script, a configuration, a jar), in their order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reference_files: Vec<(u64, u32)>,
-    /// The profile's name.
-    pub profile: String,
-    /// Blocks of a session.
-    pub blocks: usize,
-    /// Warm-up of a block, in seconds.
-    pub warmup_s: f64,
-    /// Measured window of a block, in seconds.
-    pub measure_s: f64,
-    /// What is run.
-    pub scenarios: Vec<HistoryScenario>,
-}
-
-impl Head {
-    /// A head for sessions of these scenarios: the reference's program and words, the profile's name, and its lengths
-    /// (blocks, warm-up and measured window in seconds).
-    ///
-    /// # Errors
-    /// When the reference's program cannot be read.
-    pub fn new(
-        (program, words): (&Path, &[String]),
-        profile: &str,
-        (blocks, warmup_s, measure_s): (usize, f64, f64),
-        scenarios: &[GateScenario],
-    ) -> Result<Self, ResultsError> {
-        let frozen = |file: &Path| {
-            let bytes = fs::read(file).map_err(ResultsError::io("read", file))?;
-            Ok::<_, ResultsError>((bytes.len() as u64, crc32(&bytes)))
-        };
-        let files = words.iter().map(Path::new).filter(|word| word.is_file());
-        Ok(Self {
-            format_version: FORMAT_VERSION,
-            document: HISTORY.to_owned(),
-            reference_words: words.to_vec(),
-            reference_program: frozen(program)?,
-            reference_files: files.map(frozen).collect::<Result<_, _>>()?,
-            profile: profile.to_owned(),
-            blocks,
-            warmup_s,
-            measure_s,
-            scenarios: scenarios
-                .iter()
-                .map(|s| HistoryScenario {
-                    name: s.name.clone(),
-                    crc32: crc32(s.source.as_bytes()),
-                })
-                .collect(),
-        })
-    }
-
-    /// Why sessions of `other` do not belong here, in words; `None` when they do.
-    pub fn differs(&self, other: &Head) -> Option<String> {
-        let lengths = |h: &Head| (h.blocks, h.warmup_s, h.measure_s);
-        let mine = |name: &str| self.scenarios.iter().find(|s| s.name == name);
-        if self.reference_program != other.reference_program {
-            return Some(
-                "its reference is another program: a reference is frozen, and this one's bytes differ".into(),
-            );
-        }
-        if self.reference_words != other.reference_words {
-            return Some(format!(
-                "its reference was started with {:?}, and not with {:?}",
-                self.reference_words.join(" "),
-                other.reference_words.join(" ")
-            ));
-        }
-        if self.reference_files != other.reference_files {
-            return Some(
-                "a file among its reference's words is another: a reference is frozen, and these bytes differ".into(),
-            );
-        }
-        if self.profile != other.profile || lengths(self) != lengths(other) {
-            return Some(format!(
-                "its sessions have profile {} ({} blocks of {} + {} s), and this one {} ({} of {} + {} s)",
-                self.profile,
-                self.blocks,
-                self.warmup_s,
-                self.measure_s,
-                other.profile,
-                other.blocks,
-                other.warmup_s,
-                other.measure_s
-            ));
-        }
-        for s in &other.scenarios {
-            match mine(&s.name) {
-                None => return Some(format!("its sessions did not run {}", s.name)),
-                Some(known) if known.crc32 != s.crc32 => {
-                    return Some(format!("its sessions ran another text of {}", s.name));
-                }
-                Some(_) => {}
-            }
-        }
-        (self.scenarios.len() != other.scenarios.len())
-            .then(|| "its sessions ran other scenarios besides".to_owned())
-    }
-}
 
 /// One metric of a session: ln(build / reference), plus is worse.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -390,6 +272,7 @@ impl History {
                 why: "this session stands in it already",
             });
         }
+        now.head.settle(head);
         now.sessions.push(session);
         now.write(path)
     }

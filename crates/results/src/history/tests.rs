@@ -1,5 +1,7 @@
 //! Histories that are what was written, and those that are not.
 
+use std::fs;
+
 use super::*;
 
 fn head() -> Head {
@@ -8,7 +10,7 @@ fn head() -> Head {
         document: HISTORY.to_owned(),
         reference_words: vec!["serve".into()],
         reference_program: (100, 7),
-        reference_files: Vec::new(),
+        reference_files: None,
         profile: "quick".into(),
         blocks: 10,
         warmup_s: 1.0,
@@ -124,13 +126,17 @@ fn a_history_cut_or_changed_anywhere_is_refused() {
 
 #[test]
 fn sessions_of_another_kind_do_not_belong() {
+    let head = || Head {
+        reference_files: Some(vec![("server.sh".into(), 3, 8)]),
+        ..head()
+    };
     type Change = fn(&mut Head);
     let changes: [(Change, &str); 7] = [
         (|h| h.reference_program.1 = 8, "another program"),
         (|h| h.reference_words.push("--threads=2".into()), "--threads=2"),
         (
-            |h| h.reference_files.push((3, 9)),
-            "file among its reference's words",
+            |h| h.reference_files = Some(vec![("server.sh".into(), 3, 9)]),
+            "server.sh, a file among its reference's words",
         ),
         (|h| h.profile = "long".into(), "profile quick"),
         (|h| h.measure_s = 13.0, "13 s"),
@@ -181,8 +187,48 @@ fn a_script_among_the_words_is_frozen_too() {
         Head::new((&program, &words), "quick", (10, 1.0, 12.0), &[]).unwrap()
     };
     let (first, again, other) = (head("one"), head("one"), head("two"));
-    assert_eq!((first.reference_files.len(), first.differs(&again)), (1, None));
+    let files = first.reference_files.as_ref().unwrap().len();
+    assert_eq!((files, first.differs(&again)), (1, None));
     assert!(first.differs(&other).unwrap().contains("file among"));
+    // A history of before they were kept says nothing of them, and refuses nobody.
+    let mut old = first.clone();
+    old.reference_files = None;
+    assert_eq!((old.differs(&other), other.differs(&old)), (None, None));
+}
+
+#[test]
+fn what_the_reference_writes_itself_is_not_frozen() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let words =
+        ["server.sh", "log", "certificate", "database"].map(|name| file(name).to_str().unwrap().to_owned());
+    let (program, path) = (file("sh"), file("history.jsonl"));
+    for (name, text) in [
+        ("sh", "program"),
+        ("server.sh", "one"),
+        ("log", ""),
+        ("database", ""),
+    ] {
+        fs::write(file(name), text).unwrap();
+    }
+    for number in 0..3 {
+        let head = Head::new((&program, &words), "quick", (10, 1.0, 12.0), &[]).unwrap();
+        if let Some(history) = History::read(&path).unwrap() {
+            assert_eq!(history.head.differs(&head), None, "session {number}");
+        }
+        // Its run; the database first changes in the second.
+        fs::write(file("log"), format!("run {number}")).unwrap();
+        fs::write(file("certificate"), format!("of run {number}")).unwrap();
+        fs::write(file("database"), ["", "a row", "two rows"][number]).unwrap();
+        History::append(&path, &head, session(number as u64, 0.0)).unwrap();
+    }
+    let head = History::read(&path).unwrap().unwrap().head;
+    let names: Vec<&String> = head.reference_files.iter().flatten().map(|f| &f.0).collect();
+    assert_eq!(names, [&words[0]]);
+    // The script is frozen all the same.
+    fs::write(file("server.sh"), "two").unwrap();
+    let other = Head::new((&program, &words), "quick", (10, 1.0, 12.0), &[]).unwrap();
+    assert!(head.differs(&other).unwrap().contains("server.sh"));
 }
 
 #[test]

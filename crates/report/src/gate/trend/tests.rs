@@ -35,7 +35,7 @@ fn history(h: impl Fn(usize) -> f64, count: usize) -> History {
             document: String::new(),
             reference_words: Vec::new(),
             reference_program: (1, 1),
-            reference_files: Vec::new(),
+            reference_files: None,
             profile: "quick".into(),
             blocks: 10,
             warmup_s: 1.0,
