@@ -40,11 +40,18 @@ pub struct MetricTrend {
     pub changes: Vec<Change>,
     /// From the first stretch to the last, as shown; none without a change.
     pub total: Option<f64>,
+    /// Enough sessions have it for a change of it to be seen.
+    pub enough: bool,
     /// It decides something, has changed, and is worse by its floor or more.
     pub crept: bool,
 }
 
 impl MetricTrend {
+    /// Whether a change of it decides anything.
+    fn decides(&self) -> bool {
+        self.metric.role != Role::Advisory
+    }
+
     /// The mean of each stretch between changes: (first and last session, mean).
     pub(crate) fn stretches(&self) -> Vec<(usize, usize, f64)> {
         let mut all = Vec::new();
@@ -107,9 +114,10 @@ impl Trend {
         }
     }
 
-    /// Whether there are enough sessions for any change to be seen.
+    /// Whether a change of anything that decides would be seen. Sessions alone do not say so: a metric may stand in few of them.
     pub fn can_tell(&self) -> bool {
-        self.labels.len() >= least()
+        let mut deciding = self.metrics.iter().filter(|m| m.decides()).peekable();
+        deciding.peek().is_some() && deciding.all(|m| m.enough)
     }
 
     /// Whether anything that decides has crept in.
@@ -143,6 +151,7 @@ fn trend(metric: &Metric, sessions: &[Session], how: &Creep) -> MetricTrend {
     let total = found.first().zip(found.last()).map(|(a, b)| b.after - a.before);
     MetricTrend {
         metric: metric.clone(),
+        enough: points.len() >= least(),
         points,
         changes,
         total: total.map(|d| metric.kind.shown(d)),
@@ -161,6 +170,7 @@ fn shown(kind: Kind, change: f64) -> String {
 /// Every change, and what has crept in.
 pub fn trend_text(trend: &Trend) -> String {
     let mut out = String::new();
+    let count = trend.labels.len();
     let changed: Vec<&MetricTrend> = trend.metrics.iter().filter(|m| !m.changes.is_empty()).collect();
     let crept: Vec<String> = changed
         .iter()
@@ -175,13 +185,32 @@ pub fn trend_text(trend: &Trend) -> String {
             )
         })
         .collect();
-    let count = trend.labels.len();
+    let deciding = || trend.metrics.iter().filter(|m| m.decides());
+    let untold: Vec<String> = deciding()
+        .filter(|m| !m.enough)
+        .map(|m| {
+            let (name, scenario) = (words(&m.metric.name), &m.metric.scenario);
+            format!("{name} of {scenario} ({} of {count})", m.points.len())
+        })
+        .collect();
+    let needs = format!(
+        "a change needs {} sessions, {} on each side",
+        least(),
+        Creep::default().least
+    );
     let _ = match crept.is_empty() {
-        true if !trend.can_tell() => writeln!(
+        true if count < least() => writeln!(out, "nothing can be said of {count} sessions: {needs}\n"),
+        true if deciding().next().is_none() => writeln!(
             out,
-            "nothing can be said of {count} sessions: a change needs {} sessions, {} on each side\n",
-            least(),
-            Creep::default().least
+            "nothing can be said of {count} sessions: they have nothing that decides\n"
+        ),
+        true if deciding().all(|m| !m.enough) => writeln!(
+            out,
+            "nothing can be said of {count} sessions: too few of them have what decides\n"
+        ),
+        true if !untold.is_empty() => writeln!(
+            out,
+            "nothing has crept in over {count} sessions, of what can be told\n"
         ),
         true => writeln!(out, "nothing has crept in over {count} sessions\n"),
         false => writeln!(
@@ -190,6 +219,13 @@ pub fn trend_text(trend: &Trend) -> String {
             visible(&crept.join(", "))
         ),
     };
+    if count >= least() && !untold.is_empty() {
+        let untold = visible(&untold.join(", "));
+        let _ = writeln!(
+            out,
+            "nothing can be said of what too few sessions have: {untold}; {needs}\n"
+        );
+    }
     for m in &changed {
         let _ = writeln!(
             out,

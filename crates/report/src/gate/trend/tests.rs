@@ -96,3 +96,47 @@ fn too_few_sessions_say_so() {
     assert!(trend_text(&trend).contains("a change needs 10 sessions"));
     assert!(!Trend::of(&history(|_| 0.0, 0)).crept());
 }
+
+#[test]
+fn a_metric_of_too_few_sessions_is_named_and_not_passed() {
+    let latency = Metric::latency("feed", "latency_p50", 0.5);
+    assert_ne!(latency.role, Role::Advisory);
+    let with = |sessions: std::ops::Range<usize>, step: f64| {
+        let mut all = history(|i| if i < 6 { 0.0 } else { step }, 12);
+        for i in sessions {
+            all.sessions[i].values.push(SessionValue {
+                metric: latency.clone(),
+                h: 0.0,
+            });
+        }
+        Trend::of(&all)
+    };
+    let named = "nothing can be said of what too few sessions have: latency p50 of feed (4 of 12); \
+                 a change needs 10 sessions, 5 on each side";
+    let few = with(8..12, 0.0);
+    assert!(!few.can_tell() && !few.crept());
+    let text = trend_text(&few);
+    assert!(
+        text.starts_with("nothing has crept in over 12 sessions, of what can be told\n"),
+        "{text}"
+    );
+    assert!(text.contains(named), "{text}");
+    // What has crept in has, and the rest is still named.
+    let crept = with(8..12, 0.2);
+    assert!(crept.crept());
+    assert!(trend_text(&crept).contains(named));
+    // Enough sessions have it; and of what decides nothing, too few are enough.
+    let mut all = history(|_| 0.0, 12);
+    for s in &mut all.sessions[..9] {
+        s.values.retain(|v| v.metric.role != Role::Advisory);
+    }
+    let trend = Trend::of(&all);
+    assert!(trend.can_tell(), "{}", trend_text(&trend));
+    assert!(with(2..12, 0.0).can_tell());
+    // Nothing that decides.
+    for s in &mut all.sessions {
+        s.values.retain(|v| v.metric.role == Role::Advisory);
+    }
+    let trend = Trend::of(&all);
+    assert!(!trend.can_tell() && trend_text(&trend).contains("they have nothing that decides"));
+}
