@@ -489,3 +489,52 @@ impl Paint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::{Cell, Head, Section};
+
+    #[test]
+    fn who_leads_in_doubt_has_one_mark_of_doubt_and_no_star() {
+        let cell = |text: &str, winner, tone| Cell {
+            text: text.to_owned(),
+            winner,
+            tone,
+            ..Cell::default()
+        };
+        let row = |label: &str, cells| Line {
+            label: label.to_owned(),
+            unit: "",
+            cells,
+        };
+        let doubt = Tone::Grade(Grade::Suspect);
+        let grid = Grid {
+            title: "wire".to_owned(),
+            corner: String::new(),
+            numeric: false,
+            headed: false,
+            heads: ["h1", "h2c"]
+                .map(|label| Head {
+                    label: label.to_owned(),
+                    remark: String::new(),
+                    grade: None,
+                })
+                .into(),
+            sections: vec![Section {
+                title: String::new(),
+                rows: vec![
+                    row("ws", vec![cell("204?", true, doubt), cell("213?", false, doubt)]),
+                    row(
+                        "sse",
+                        vec![cell("214", false, Tone::Plain), cell("2.5", true, Tone::Plain)],
+                    ),
+                ],
+            }],
+            notes: Vec::new(),
+        };
+        let lines = compact(&grid, Paint { color: false });
+        let shown: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+        assert_eq!(shown, ["      h1   h2c", "ws   204?  213?", "sse  214   2.5*"]);
+    }
+}
