@@ -15,7 +15,7 @@ const MEASURES: &[(&str, &str)] = &[
     ("generator_cpu_us_per_delivery", "client CPU per delivery"),
     ("wire_received_bytes_per_delivery", "wire per delivery, down"),
     ("wire_sent_bytes_per_delivery", "wire per delivery, up"),
-    ("server_rss_bytes_per_connection", "server memory per connection"),
+    ("server_rss_bytes_per_connection", "server memory per session"),
     ("connect_time_ns_p50", "connect time p50"),
     ("connect_time_ns_p99", "connect time p99"),
 ];

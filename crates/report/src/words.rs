@@ -176,8 +176,8 @@ const GLOSSARY: &[(&str, &str)] = &[
         "User and system CPU time of one side's process in the measured window, over the deliveries in it.",
     ),
     (
-        "memory per conn.",
-        "Growth of one side's resident memory from before the first connection to the end of the window, over the connections.",
+        "memory / session",
+        "Growth of one side's resident memory from before the first connection to the end of the window, over the sessions: those that share a connection (HTTP/2) count each.",
     ),
     (
         "wire / delivery",

@@ -1,4 +1,4 @@
-//! Costs as bars: CPU of a delivery and memory of a connection, on each side.
+//! Costs as bars: CPU of a delivery and memory of a session, on each side.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -15,11 +15,8 @@ use crate::units::{Unit, with_unit};
 const PANELS: [(&str, &str); 4] = [
     ("server_cpu_us_per_delivery", "Server: CPU per delivery"),
     ("generator_cpu_us_per_delivery", "Client: CPU per delivery"),
-    ("server_rss_bytes_per_connection", "Server: memory per connection"),
-    (
-        "generator_rss_bytes_per_connection",
-        "Client: memory per connection",
-    ),
+    ("server_rss_bytes_per_connection", "Server: memory per session"),
+    ("generator_rss_bytes_per_connection", "Client: memory per session"),
 ];
 
 /// Four panels of bars; none when nothing was measured.

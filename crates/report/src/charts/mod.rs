@@ -133,7 +133,7 @@ pub fn charts(run: &Run, comparison: &Comparison) -> Result<Vec<Chart>, ReportEr
         title,
         over_time::deliveries(&scene, title)?,
     );
-    let title = "What a delivery and a connection cost";
+    let title = "What a delivery and a session cost";
     add("cost", title, cost::draw(&scene, title)?);
     Ok(charts)
 }

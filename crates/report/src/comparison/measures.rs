@@ -269,14 +269,14 @@ pub(super) const MEASURES: &[Measure] = &[
     ),
     cost(
         "server_rss_bytes_per_connection",
-        "memory per conn.",
+        "memory / session",
         "server",
         Quantity::Bytes,
         |s| memory(s, &s.server),
     ),
     cost(
         "generator_rss_bytes_per_connection",
-        "memory per conn.",
+        "memory / session",
         "client",
         Quantity::Bytes,
         |s| memory(s, &s.generator),
