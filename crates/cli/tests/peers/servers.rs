@@ -17,7 +17,7 @@ use pushmark_transport::ws::WsConnector;
 use pushmark_transport::{Connected, Connector, ErrorClass, Message, Rx, Target, Tx};
 
 use super::Need::{Hypercorn, Node};
-use super::support::{Folder, measure, scenario};
+use super::support::{Folder, ended, measure, run, scenario};
 use super::{Peer, lacks, node, program, python, target, wait_for};
 
 /// A certificate for this machine and its key, in files.
@@ -238,6 +238,45 @@ fn ws_agrees_with_a_node_server_on_deflate() {
     target.carriage.compression = Some(Compression::default());
     let error = wait_for(async { WsConnector::default().connect(&target).await.err().unwrap() });
     assert_eq!(error.class, ErrorClass::Negotiation, "{error}");
+}
+
+/// Node's ws agrees to compress, and unless told otherwise leaves what is below 1,024 bytes as it is.
+#[test]
+fn what_a_node_server_agrees_to_compress_and_does_not_is_no_measurement() {
+    if lacks(
+        "what_a_node_server_agrees_to_compress_and_does_not_is_no_measurement",
+        &[Node],
+    ) {
+        return;
+    }
+    let folder = Folder::new();
+    for (payload, code, plain) in [("100 B", 4, true), ("2 KiB", 0, false)] {
+        let mut command = node("ws_server.mjs");
+        command.arg(r#"{"deflate":true}"#);
+        let peer = Peer::start(command);
+        let load =
+            "connections = 3\narrival = \"at-once\"\nwarmup = \"50ms\"\nmeasure = \"500ms\"\ndrain = \"1s\"";
+        let rest = format!(
+            "[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"{payload}\"\nencoding = \"json\"\n\n\
+             [target]\naddress = \"{}\"\n\n[compression]\nkind = \"deflate\"\n",
+            peer.address()
+        );
+        let file = folder.write("agreed.toml", &scenario(&["ws"], load, &rest));
+        let out = folder.path(&format!("agreed-{code}"));
+        let mut command = run(&file, &out);
+        command.arg("--no-calibration");
+        let ended = ended(command).with_code(code);
+        let run = Run::open(&out).unwrap();
+        let compressed = run.trials[0].summary.as_ref().unwrap().compressed;
+        assert!(compressed.messages > 0, "{compressed:?}");
+        let all = if plain { compressed.messages } else { 0 };
+        assert_eq!(compressed.plain_messages, all, "{payload}");
+        assert_eq!(
+            ended.stdout.contains("compression was agreed on"),
+            plain,
+            "{ended:#?}"
+        );
+    }
 }
 
 #[test]
