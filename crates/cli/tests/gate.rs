@@ -546,7 +546,8 @@ fn a_candidate_that_does_not_come_back_from_a_restart_fails_by_name() {
         begun = begun.display()
     );
     let transport = over_network().next().unwrap().name;
-    let load = "connections = 10\narrival = \"at-once\"\nwarmup = \"100ms\"\nmeasure = \"1s\"\ndrain = \"500ms\"";
+    let load =
+        "connections = 10\narrival = \"at-once\"\nwarmup = \"100ms\"\nmeasure = \"1s\"\ndrain = \"500ms\"";
     let rest = "[workload]\nkind = \"push\"\nrate = \"50/s\"\npayload = \"100 B\"\n\n\
                 [reconnect]\npolicy = \"fixed\"\ndelay = \"100ms\"\n\n\
                 [[fault]]\nat = \"200ms\"\nkind = \"restart\"\nlasts = \"200ms\"";
@@ -630,7 +631,10 @@ fn a_history_judges_by_earlier_sessions_and_keeps_the_new_one() {
     session(&accepted, &heavy, &["--accept"]).with_code(0);
     // The file and what is made for CI say the same as the exit code.
     let again = replay(&accepted, &[]).with_code(0);
-    assert!(again.stdout.contains("accepted: a new series begins"), "{again:#?}");
+    assert!(
+        again.stdout.contains("accepted: a new series begins"),
+        "{again:#?}"
+    );
     let junit = std::fs::read_to_string(accepted.join("report/junit.xml")).unwrap();
     assert!(junit.contains("failures=\"0\""), "{junit}");
     let grown = History::read(&path).unwrap().unwrap();
@@ -745,10 +749,22 @@ fn what_cannot_be_gated_is_refused_before_any_traffic() {
     let nowhere = ["--history", nowhere.to_str().unwrap(), file];
     refused(&[&both[..], &nowhere].concat(), "which is no directory");
     // What changes a scenario changes that of a self-test.
-    refused(&["--self-test", "1", "--set", "load.connections=none"], "load.connections");
+    refused(
+        &["--self-test", "1", "--set", "load.connections=none"],
+        "load.connections",
+    );
     // Nothing listens to what a server that is started here would have to trust; it is said before it is started.
-    let gone = ["--baseline", "/nowhere/server", "--candidate", "/nowhere/server", file];
-    refused(&[&gone[..], &["--insecure"]].concat(), "are for a server that runs already");
+    let gone = [
+        "--baseline",
+        "/nowhere/server",
+        "--candidate",
+        "/nowhere/server",
+        file,
+    ];
+    refused(
+        &[&gone[..], &["--insecure"]].concat(),
+        "are for a server that runs already",
+    );
     let running = [&["--baseline", "127.0.0.1:9", "--candidate", &arms][..], &history].concat();
     refused(&running, "frozen reference, and must be a command");
     refused(&[&both[..], &[file, "--quick"]].concat(), "--profile quick");
