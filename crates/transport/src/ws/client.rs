@@ -158,7 +158,7 @@ impl Tx for WsTx {
                 let words = "the session is closed";
                 return Err(TransportError::new(Step::Send, ErrorClass::Closed, words));
             }
-            frames.message(message.kind, &message.payload);
+            frames.message(message.kind, &message.payload)?;
         }
         self.flush(Step::Send).await
     }

@@ -197,12 +197,15 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
     }
 
     /// Queues one message.
-    pub(super) fn message(&mut self, kind: Kind, payload: &[u8]) {
+    ///
+    /// # Errors
+    /// It could not be compressed.
+    pub(super) fn message(&mut self, kind: Kind, payload: &[u8]) -> Result<(), TransportError> {
         let opcode = match kind {
             Kind::Text => TEXT,
             Kind::Binary => BINARY,
         };
-        self.writer.message(opcode, payload);
+        self.writer.message(opcode, payload)
     }
 
     /// Queues a ping, unless something waits before it: that is a sign of life as well.

@@ -54,7 +54,7 @@ fn a_library_reads_what_is_written_here() {
             Message::binary(vec![0xA7; length]),
         ] {
             let mut frames = Frames::of(Role::Client, Plain(duplex(1).0), &[], 2 << 20, None);
-            frames.message(message.kind, &message.payload);
+            frames.message(message.kind, &message.payload).unwrap();
             let wire = Cursor::new(frames.writer.unsent.clone());
             let config = WebSocketConfig::default().max_frame_size(None);
             let read = WebSocket::from_raw_socket(wire, Side::Server, Some(config))
@@ -182,6 +182,16 @@ fn the_standards_frames_are_read() {
     assert_eq!(got.inflated, [(5, 7), (5, 7), (5, 5), (5, 5), (0, 1)]);
 }
 
+/// A compressor that has failed leaves a window that the peer does not have.
+#[test]
+fn nothing_goes_out_of_a_compressor_that_failed() {
+    let asked = Compression::default();
+    let mut frames = Frames::of(Role::Client, Plain(duplex(1).0), &[], 1_000, Some(&asked));
+    frames.writer.deflate = Some(Box::new(Compressor::broken()));
+    let e = frames.message(Kind::Text, b"Hello").unwrap_err();
+    assert_eq!((e.step, frames.has_unsent()), (Step::Send, false));
+}
+
 #[test]
 fn what_breaks_the_extension_has_its_class() {
     let (mut bomb, asked) = (Vec::new(), Compression::default());
@@ -240,7 +250,7 @@ proptest! {
             })
             .collect();
         for message in &messages {
-            client.message(message.kind, &message.payload);
+            client.message(message.kind, &message.payload).unwrap();
         }
         client.close();
         let wire = client.writer.unsent.clone();
