@@ -32,7 +32,7 @@ use crate::tcp::{self, Stamped};
 
 pub use exchange::Exchange;
 pub use h2::Windows;
-pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};
+pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, check_version, header, parsed_header, status_of, too_large};
 pub use stream::Stream;
 
 /// What carries a transport's bytes.
