@@ -339,7 +339,7 @@ impl Context {
                     recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
                     // Where there was nothing to connect or to secure, nothing took time.
                     if !times.joined {
-                        let took = times.tcp_connected.since(times.started);
+                        let took = times.tcp_connected.since(times.dialed);
                         recorder.record_connect(Metric::TcpConnectTime, took);
                     }
                     if connected.negotiated.tls.is_some() && !times.joined {
