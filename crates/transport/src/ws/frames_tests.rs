@@ -229,6 +229,34 @@ fn what_breaks_the_extension_has_its_class() {
     assert!(e.detail.contains("no extension"), "{e}");
 }
 
+/// Frames of a few bytes that inflate to a thousand times as much are read in many turns, and all of them.
+#[test]
+fn what_is_inflated_in_one_turn_has_its_bound() {
+    const COUNT: usize = 500;
+    let (mut small, asked) = (Vec::new(), Compression::default());
+    Compressor::new(asked.up, 9).message(&[0; 20_000], &mut small);
+    let wire = masked(0xC1, &small).repeat(COUNT);
+    let mut frames = Frames::of(Role::Server, Plain(duplex(1).0), &wire, 20_000, Some(&asked));
+    let mut got = Counting::default();
+    frames.read_early(&mut got).unwrap();
+    let (mut turns, mut before) = (1, 0);
+    let mut nobody = Context::from_waker(std::task::Waker::noop());
+    loop {
+        let delivered = got.messages.0.len();
+        assert!((delivered - before) * 20_000 <= MOST_INFLATED_BYTES + 20_000);
+        if !frames.holds_back() {
+            break;
+        }
+        (turns, before) = (turns + 1, delivered);
+        assert!(matches!(
+            frames.poll_read(&mut nobody, &mut got),
+            Poll::Ready(Ok(Read::Messages(1..)))
+        ));
+    }
+    assert_eq!(got.messages.0.len(), COUNT);
+    assert_eq!(turns, COUNT.div_ceil(MOST_INFLATED_BYTES / 20_000 + 1));
+}
+
 proptest! {
     /// What a client writes a server reads, with or without what came before, wherever it is cut.
     #[test]
