@@ -31,6 +31,32 @@ fn many_processes_are_one_run() {
     }
 }
 
+/// However many processes open connections, together they open as many as were asked for, and no two the same.
+#[test]
+fn processes_share_a_rate_of_connects() {
+    let folder = Folder::new();
+    let text = scenario(
+        &["ws"],
+        "connections = 700\nwarmup = \"500ms\"\nmeasure = \"2s\"",
+        "[workload]\nkind = \"connect\"\nrate = \"200/s\"\n",
+    );
+    let file = folder.write("rate.toml", &text);
+    let out = folder.path("out");
+    // 700 connections, and room for 300 in a process: three of them.
+    let ended = ended(with_open_files(400, &run(&file, &out)));
+    let opened = pushmark_results::Run::open(&out).unwrap();
+    let trial = opened.trials.first().unwrap();
+    let counters = &trial.summary.as_ref().unwrap().counters;
+    // 2.5 seconds at 200 a second, of which a busy machine may miss some and never makes more.
+    let due = 400..=510;
+    assert!(
+        due.contains(&counters.attempted),
+        "{} attempts\n{}",
+        counters.attempted,
+        ended.stderr
+    );
+}
+
 /// A way up that may reach another process than its session is refused before the run, with the remedy.
 #[test]
 fn a_load_that_several_processes_cannot_carry_is_refused() {

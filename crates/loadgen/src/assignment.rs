@@ -39,6 +39,9 @@ pub struct Assignment {
     pub sessions: Range<u32>,
     /// Sessions of the whole trial.
     pub total_sessions: u32,
+    /// Which of the trial's worker processes this one is.
+    #[serde(default)]
+    pub process: OneOf,
     /// How connections arrive.
     pub arrival: plan::Arrival,
     /// What they do.
@@ -57,6 +60,38 @@ pub struct Assignment {
     /// What may go wrong, and what to do about it.
     #[serde(default)]
     pub trouble: TroublePlan,
+}
+
+/// One of some that do the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneOf {
+    /// Which, from zero.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl Default for OneOf {
+    fn default() -> Self {
+        Self { number: 0, of: 1 }
+    }
+}
+
+impl OneOf {
+    /// One of the `of` parts of this one, among all parts of all.
+    pub fn part(self, number: u32, of: u32) -> Self {
+        let of = of.max(1);
+        Self {
+            number: self.number.saturating_mul(of).saturating_add(number),
+            of: self.of.max(1).saturating_mul(of),
+        }
+    }
+
+    /// What falls to it of `total`, so that all together have no more than that.
+    pub fn share(self, total: u32) -> u32 {
+        let before = |n: u32| u64::from(total) * u64::from(n) / u64::from(self.of.max(1));
+        (before(self.number.saturating_add(1)) - before(self.number)) as u32
+    }
 }
 
 /// What may go wrong in a trial, as far as its sessions have to know.
@@ -90,6 +125,11 @@ impl Assignment {
     /// Which of its sessions share a connection.
     pub fn groups(&self) -> Groups {
         Groups::of(&self.carrier, self.carriage.setup, &self.workload)
+    }
+
+    /// Thread number `thread` of this process, among all threads of the trial: each opens its part of the rate (connect).
+    pub fn opener(&self, thread: u32) -> OneOf {
+        self.process.part(thread, self.threads)
     }
 }
 
@@ -338,4 +378,30 @@ pub fn content(encoding: plan::Encoding) -> Content {
 pub fn template(messages: &plan::Messages, seed: u64) -> Template {
     let size = messages.payload_bytes as usize;
     Template::of(content(messages.encoding), kind(messages.encoding), size, seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads of all processes are as many openers, and what falls to each adds up to what there is.
+    #[test]
+    fn every_thread_of_every_process_is_another_one() {
+        for (processes, threads, total) in [(1, 1, 7), (3, 2, 700), (2, 3, 4)] {
+            let mut all: Vec<OneOf> = Vec::new();
+            for number in 0..processes {
+                let process = OneOf {
+                    number,
+                    of: processes,
+                };
+                all.extend((0..threads).map(|thread| process.part(thread, threads)));
+            }
+            assert!(all.iter().zip(0..).all(|(one, n)| *one
+                == OneOf {
+                    number: n,
+                    of: processes * threads
+                }));
+            assert_eq!(all.iter().map(|one| one.share(total)).sum::<u32>(), total);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use pushmark_transport::registry;
 use pushmark_transport::timer::Timer;
 use tokio::sync::watch;
 
-use crate::assignment::{Assignment, Begin, Stop, Totals, schedule};
+use crate::assignment::{Assignment, Begin, OneOf, Stop, Totals, schedule};
 use crate::worker::{self, Control, FromWorker, WorkerError};
 
 /// Whatever takes longer hangs.
@@ -126,6 +126,7 @@ fn engine(sessions: u32, per_second: u64, window: Duration) -> Result<Engine, Ca
         first_port: 0,
         sessions: 0..sessions,
         total_sessions: sessions,
+        process: OneOf::default(),
         arrival: Arrival::AtOnce,
         workload: Workload::Push(messages.clone()),
         seed: 1,

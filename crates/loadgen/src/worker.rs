@@ -275,10 +275,11 @@ impl Worker {
         self.context.watch_from(begin.measured.start);
         let mut opens = None;
         if let Some(rate) = connects {
-            let threads = self.context.assignment.threads.max(1);
+            // Every thread of every process opens its part of the rate, each at instants of its own.
+            let opener = self.context.assignment.opener(self.thread);
             let share = pushmark_scenario::plan::Rate {
                 count: rate.count,
-                per: rate.per * threads,
+                per: rate.per * opener.of,
             };
             let span = begin.start..begin.measured.end;
             let plan = schedule(
@@ -286,14 +287,14 @@ impl Worker {
                 Pattern::Uniform,
                 span,
                 self.context.assignment.seed,
-                self.thread,
+                opener.number,
                 true,
             )
             .in_slots(begin.slots);
             opens = Some(tokio::task::spawn_local(open_and_close(
                 self.context.clone(),
                 connector,
-                plan,
+                (plan, opener),
                 begin.clone(),
             )));
         } else if let (Some(peer), Some(plan)) = (&peer, &begin.published) {

@@ -57,6 +57,7 @@ fn assignment(workload: Workload, sessions: u32, threads: u32, seed: u64) -> Ass
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         sessions: 0..sessions,
         total_sessions: sessions,
+        process: Default::default(),
         arrival: Arrival::AtOnce,
         workload,
         seed,

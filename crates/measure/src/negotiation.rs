@@ -62,16 +62,17 @@ impl Negotiation {
         failed.count += 1;
     }
 
-    /// What speaks against a trial: connections that got something else than what was asked for, or not all the same. Where
+    /// What speaks against a trial: sessions that got something else than what was asked for, or not all the same. Where
     /// something was to break (`breaks`), a handshake that fails may be its doing.
     pub fn findings(&self, breaks: bool) -> Vec<(Grade, String)> {
         let mut findings = Vec::new();
         for (key, failed) in self.failed.iter().filter(|(_, failed)| failed.is_other) {
-            let count = many(failed.count, "connection", "connections");
+            // Each of those who wait for one connection hears of it: so many sessions, however few connections.
+            let count = many(failed.count, "session", "sessions");
             let (asked, session, words) = (&self.asked, failed.session, &failed.words);
             findings.push((
                 if breaks { Grade::Suspect } else { Grade::Invalid },
-                format!("{count} got other than what was asked for ({asked}): the first, of session {session}, {key}: {words}"),
+                format!("{count} got other than what was asked for ({asked}): the first, number {session}, {key}: {words}"),
             ));
         }
         if self.agreed.len() > 1 {
@@ -94,6 +95,10 @@ impl Negotiation {
     /// as resumed ones; of sessions that are held, it is enough to say how many were.
     fn judge_resumption(&self) -> Option<(Grade, String)> {
         if self.resumed == 0 {
+            // Connections that were all made at once, or one for all, had no ticket to come back with: that says nothing of the peer.
+            if self.timed == 0 {
+                return None;
+            }
             let words = "connections were to be resumed, and none was: the peer gives no tickets, or does not take them";
             return Some((Grade::Invalid, words.to_owned()));
         }
@@ -185,9 +190,9 @@ mod tests {
             panic!("{:?}", n.findings(false));
         };
         for part in [
-            "1 connection got",
+            "1 session got",
             "asked for (h2+tls: HTTP/2)",
-            "session 17",
+            "number 17",
             "settled on nothing",
         ] {
             assert!(reason.contains(part), "{reason}");
@@ -224,7 +229,16 @@ mod tests {
         // Of those whose time was taken: what warmed up does not dilute them.
         assert_eq!(of(994, 6), Some(Grade::Invalid));
         assert_eq!(of(900, 90), Some(Grade::Invalid));
-        assert_eq!(of(0, 0), Some(Grade::Invalid));
+        assert_eq!(of(0, 500), Some(Grade::Invalid));
+        // Sessions that are held were all opened before a ticket could come, and may be on one connection: nothing is held
+        // against the peer.
+        let mut held = Negotiation {
+            connections: 1,
+            asked_to_resume: true,
+            ..Negotiation::default()
+        };
+        held.agreed.insert("TLS".to_owned(), 1_000);
+        assert_eq!(held.findings(false), []);
     }
 
     #[test]

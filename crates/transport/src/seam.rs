@@ -80,8 +80,10 @@ pub enum Native {
 /// When the steps of a connect happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectTimes {
-    /// Before the TCP connect.
+    /// Before anything was done for the session.
     pub started: Nanos,
+    /// Before the TCP connect: later than `started` where another's attempt at the same connection was waited for and failed.
+    pub dialed: Nanos,
     /// TCP connected.
     pub tcp_connected: Nanos,
     /// TLS done; in the clear, the same as `tcp_connected`.

@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, Command as Program};
 use tokio::sync::mpsc;
 
 use super::{LEAD, TrialError};
-use crate::assignment::{Assignment, CarriagePlan, Command, Report, TroublePlan};
+use crate::assignment::{Assignment, CarriagePlan, Command, OneOf, Report, TroublePlan};
 use crate::embedded::default_threads;
 use crate::groups::Groups;
 use crate::halves::{self, Half};
@@ -63,7 +63,7 @@ impl Workers {
         let open_at = clock::now() + LEAD;
         let (to_us, reports) = mpsc::channel(256);
         let total = match cell.workload {
-            // Each process opens its part of the rate; the cap is shared out.
+            // The cap is shared out, and nobody can do with less than one.
             Workload::Connect { .. } => cell.load.connections.max(processes),
             _ => cell.load.connections,
         };
@@ -87,6 +87,10 @@ impl Workers {
                 first_port,
                 sessions: part(process)..part(process + 1),
                 total_sessions: total,
+                process: OneOf {
+                    number: process,
+                    of: processes,
+                },
                 arrival: cell.load.arrival.clone(),
                 workload: cell.workload.clone(),
                 seed: plan.seed.wrapping_add(u64::from(id.repeat)),

@@ -317,13 +317,12 @@ impl Context {
         self.recorder.borrow_mut().counters.attempted += 1;
         let sources = &self.assignment.sources;
         let count = sources.len().max(1) as u32;
-        // A port that is named is free or not; one that the kernel has to search for takes the longer, the more are in use.
         let source = sources.get((session % count) as usize).map(|address| {
-            let port = self
-                .assignment
-                .first_port
-                .saturating_add(u16::try_from(session / count).unwrap_or(u16::MAX));
-            SocketAddr::new(*address, port)
+            // A port that is named is free or not; one that the kernel has to search for takes the longer, the more are in use.
+            // Sessions that come and go have numbers without end, which no ports stand for: theirs are the kernel's to choose.
+            let nth = u16::try_from(session / count).ok().filter(|_| !self.is_connect());
+            let port = nth.and_then(|nth| self.assignment.first_port.checked_add(nth));
+            SocketAddr::new(*address, port.unwrap_or(0))
         });
         let target = Target {
             source,
@@ -340,7 +339,7 @@ impl Context {
                     recorder.record_connect(Metric::ConnectTime, times.usable.since(times.started));
                     // Where there was nothing to connect or to secure, nothing took time.
                     if !times.joined {
-                        let took = times.tcp_connected.since(times.started);
+                        let took = times.tcp_connected.since(times.dialed);
                         recorder.record_connect(Metric::TcpConnectTime, took);
                     }
                     if connected.negotiated.tls.is_some() && !times.joined {

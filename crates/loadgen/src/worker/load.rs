@@ -8,7 +8,7 @@ use pushmark_transport::seam::{Connector, Tx};
 use pushmark_transport::{Message, Stamp, null};
 
 use super::Context;
-use crate::assignment::{Begin, kind, template};
+use crate::assignment::{Begin, OneOf, kind, template};
 
 /// How large messages are mostly.
 pub(super) fn usual_message(workload: &Workload) -> usize {
@@ -32,14 +32,12 @@ pub(super) fn largest_message(workload: &Workload) -> usize {
 pub(super) async fn open_and_close<C: Connector>(
     context: Rc<Context>,
     connector: C,
-    plan: Schedule,
+    (plan, opener): (Schedule, OneOf),
     begin: Begin,
 ) -> (u64, u64) {
-    let cap = u64::from(context.assignment.total_sessions / context.assignment.threads.max(1)).max(1);
+    let cap = opener.share(context.assignment.total_sessions).max(1);
     let (mut scheduled, mut skipped) = (0, 0);
     let mut running = tokio::task::JoinSet::new();
-    let threads = context.assignment.threads.max(1);
-    let thread = plan.stream;
     for (index, at) in plan.cursor() {
         context.timer.until(at).await;
         if at >= context.load_end.get() {
@@ -47,12 +45,12 @@ pub(super) async fn open_and_close<C: Connector>(
         }
         scheduled += 1;
         while running.try_join_next().is_some() {}
-        if running.len() as u64 >= cap {
+        if running.len() >= cap as usize {
             skipped += 1;
             continue;
         }
         let (context, connector) = (context.clone(), connector.clone());
-        let session = (index as u32).wrapping_mul(threads).wrapping_add(thread);
+        let session = (index as u32).wrapping_mul(opener.of).wrapping_add(opener.number);
         let timed = begin.measured.contains(&at);
         running.spawn_local(async move {
             if let Some(mut connected) = context.connect(&connector, session, timed).await {

@@ -68,8 +68,16 @@ pub(super) fn lines(run: &Run, variants: &[VariantName], columns: &[Vec<Option<u
             conditions.truncate(1);
         }
         for (condition, sum, each) in conditions {
-            for (words, sessions) in &sum.agreed {
-                push(&mut lines, variant, &condition, (words, *sessions), &sum, &each);
+            for (at, (words, sessions)) in sum.agreed.iter().enumerate() {
+                let is_last = at + 1 == sum.agreed.len();
+                push(
+                    &mut lines,
+                    variant,
+                    &condition,
+                    (words, *sessions, is_last),
+                    &sum,
+                    &each,
+                );
             }
         }
     }
@@ -97,7 +105,7 @@ fn push(
     lines: &mut Vec<Agreed>,
     variant: &VariantName,
     condition: &str,
-    (words, sessions): (&str, u64),
+    (words, sessions, is_last): (&str, u64, bool),
     sum: &Negotiation,
     each: &[(u64, u64)],
 ) {
@@ -119,13 +127,18 @@ fn push(
             whole(sum.connections)
         ),
     };
-    let text = format!(
-        "{agreed}, {} {what} on {} connections ({} of {} sessions{resumed})",
+    let on = format!(
+        "{} {what} on {} connections",
         trial(|(sessions, _)| *sessions),
         trial(|(_, connections)| *connections),
-        whole(sessions),
-        whole(of),
     );
+    let share = format!("{} of {} sessions", whole(sessions), whole(of));
+    // Which of them were on which connections is not known: where they agreed on several things, what holds for all is said once.
+    let text = match (sum.agreed.len(), is_last) {
+        (..=1, _) => format!("{agreed}, {on} ({share}{resumed})"),
+        (_, false) => format!("{agreed}, {share}"),
+        (_, true) => format!("{agreed}, {share}; together {on}{resumed}"),
+    };
     lines.push(Agreed {
         variants: vec![variant.label.clone()],
         condition: condition.to_owned(),

@@ -183,6 +183,7 @@ struct Shared {
     /// Streams that are open now.
     streams: Cell<usize>,
     book: Rc<Book>,
+    dialed: Nanos,
     tcp_connected: Nanos,
     secured: Nanos,
     negotiated: Negotiated,
@@ -260,6 +261,8 @@ struct Part {
     shared: Rc<Shared>,
     /// How often this session had to wait for the peer. What others of the connection waited for is not in it.
     waits: Cell<u32>,
+    /// The session asked for the kernel's stamps. The connection has them for all as soon as one does.
+    stamped: bool,
 }
 
 /// A place in a slot, given back however its holder ends.
@@ -348,16 +351,23 @@ impl Pool {
         if target.kernel_stamps {
             shared.book.stamps_wanted.set(true);
         }
-        let (tcp_connected, secured, negotiated) = (shared.tcp_connected, shared.secured, shared.negotiated);
+        let (dialed, tcp_connected) = (shared.dialed, shared.tcp_connected);
+        let (secured, negotiated) = (shared.secured, shared.negotiated);
         let slot = place.0.clone();
         // The lease holds the place from here on.
         slot.sessions.set(slot.sessions.get() + 1);
         drop(place);
         let waits = Cell::new(waited + if stood { 0 } else { shared.waits });
-        let lease = Lease(Rc::new(Part { slot, shared, waits }));
+        let lease = Lease(Rc::new(Part {
+            slot,
+            shared,
+            waits,
+            stamped: target.kernel_stamps,
+        }));
         Ok(Dialed {
             made: lease.clone(),
             started,
+            dialed: dialed.max(started),
             tcp_connected: tcp_connected.max(started),
             secured: secured.max(started),
             joined,
@@ -396,6 +406,7 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
         send,
         streams: Cell::new(0),
         book,
+        dialed: dialed.dialed,
         tcp_connected: dialed.tcp_connected,
         secured: dialed.secured,
         negotiated: Negotiated {
@@ -419,8 +430,14 @@ impl Lease {
         Some(TransportError { step, ..failure })
     }
 
+    /// The connection's last read, with the kernel's stamp where the session asked for it: those who carry stamps are a share
+    /// of the sessions, not the neighbours of that share.
     pub(super) fn last_read(&self) -> Received {
-        self.0.shared.book.last_read.get()
+        let read = self.0.shared.book.last_read.get();
+        Received {
+            kernel: read.kernel.filter(|_| self.0.stamped),
+            ..read
+        }
     }
 
     /// A way to send one request.
@@ -459,6 +476,7 @@ impl Lease {
         Dialed {
             made,
             started: now,
+            dialed: now,
             tcp_connected: now,
             secured: now,
             joined: true,

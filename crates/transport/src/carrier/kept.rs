@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 
-use hyper::StatusCode;
+use hyper::{StatusCode, Version};
 
 use super::exchange::{Asked, Exchange};
 use super::h2::Lease;
@@ -160,6 +160,19 @@ impl Kept {
 /// Protocol, for a number that is no status.
 pub fn status_of(step: Step, status: u16) -> Result<StatusCode, TransportError> {
     StatusCode::from_u16(status).map_err(|e| TransportError::new(step, ErrorClass::Protocol, e))
+}
+
+/// The version of an answer that opens a session, which is to be at least HTTP/1.1: what an older server does with a connection
+/// is not what was asked for.
+///
+/// # Errors
+/// Negotiation, for an answer in HTTP/1.0.
+pub fn check_version(step: Step, version: Version) -> Result<(), TransportError> {
+    if version == Version::HTTP_10 {
+        let words = "the server answers in HTTP/1.0 where HTTP/1.1 was asked for";
+        return Err(TransportError::new(step, ErrorClass::Negotiation, words));
+    }
+    Ok(())
 }
 
 /// The value of the first header called `name`.

@@ -32,7 +32,7 @@ use crate::tcp::{self, Stamped};
 
 pub use exchange::Exchange;
 pub use h2::Windows;
-pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};
+pub use kept::{Headers, Kept, MOST_PLAIN_BYTES, check_version, header, parsed_header, status_of, too_large};
 pub use stream::Stream;
 
 /// What carries a transport's bytes.
@@ -263,8 +263,10 @@ impl Opening {
 pub struct Dialed<T> {
     /// It.
     pub made: T,
-    /// Before the TCP connect.
+    /// Before anything was done for it.
     pub started: Nanos,
+    /// Before the TCP connect: later than `started` where another's attempt at the same connection was waited for and failed.
+    pub dialed: Nanos,
     /// TCP connected; on a connection that stood already, the same as `started`.
     pub tcp_connected: Nanos,
     /// TLS done; without TLS, the same as `tcp_connected`.
@@ -291,6 +293,7 @@ impl<T> Dialed<T> {
         };
         ConnectTimes {
             started: self.started,
+            dialed: self.dialed,
             tcp_connected: self.tcp_connected,
             secured: self.secured,
             usable,
@@ -325,6 +328,7 @@ impl<T> Dialed<T> {
         let rest = Dialed {
             made: (),
             started,
+            dialed: self.dialed,
             tcp_connected,
             secured: self.secured,
             joined: self.joined,
@@ -339,6 +343,7 @@ impl<T> Dialed<T> {
         Dialed {
             made: make(self.made),
             started: self.started,
+            dialed: self.dialed,
             tcp_connected: self.tcp_connected,
             secured: self.secured,
             joined: self.joined,
@@ -443,6 +448,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
         return Ok(Dialed {
             made: Stream::Plain(stream),
             started,
+            dialed: started,
             tcp_connected,
             secured: tcp_connected,
             joined: false,
@@ -465,6 +471,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
     Ok(Dialed {
         made: Stream::Tls(stream),
         started,
+        dialed: started,
         tcp_connected,
         secured: clock::now(),
         joined: false,
@@ -496,6 +503,7 @@ mod tests {
             Dialed {
                 made: (),
                 started: now,
+                dialed: now,
                 tcp_connected: now,
                 secured: now,
                 joined: false,

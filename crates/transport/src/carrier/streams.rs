@@ -134,6 +134,7 @@ impl Exchange {
             };
         }
         let head = Head {
+            version: parts.version,
             status: parts.status.as_u16(),
             taken: take(&headers[..parts.headers.len()]),
         };

@@ -43,7 +43,24 @@ impl Compressor {
         }
     }
 
-    /// Appends a message to `out`, without the flush's tail. False when the compressor failed: the message is to be sent as it is.
+    /// One that fails.
+    #[cfg(test)]
+    pub(crate) fn broken() -> Self {
+        let window = Window {
+            takeover: true,
+            bits: 15,
+        };
+        let mut own = compress(window, 1);
+        let ended = run(&mut own, b"the end", FlushCompress::Finish, &mut Vec::new());
+        assert!(ended, "a stream that was ended takes nothing more");
+        Self {
+            window,
+            level: 1,
+            own: Some(own),
+        }
+    }
+
+    /// Appends a message to `out`, without the flush's tail. False when the compressor failed: the session is over, for what it has taken is in its window and not in the peer's.
     pub(crate) fn message(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         if payload.is_empty() {
             out.push(EMPTY);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use hyper::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{ErrorClass, Step, TransportError};
@@ -15,6 +16,8 @@ use crate::tcp::Notes;
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// A response's head may be this long.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
+/// Interim responses before one answer: a peer must not keep a client reading them for ever.
+const MOST_INTERIM: u32 = 16;
 /// A response may have this many headers.
 const MOST_HEADERS: usize = 100;
 
@@ -25,6 +28,8 @@ thread_local! {
 /// What is asked of a response's head, besides how its body is framed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head<T> {
+    /// The version of HTTP that the answer is in.
+    pub version: Version,
     /// The status code.
     pub status: u16,
     /// What the caller took from the headers.
@@ -42,6 +47,8 @@ pub struct Exchange<S> {
     /// Bytes read but not yet taken: the start of a head, or what followed one.
     carried: Vec<u8>,
     body: Body,
+    /// Interim responses to the request that is answered now.
+    interim: u32,
     /// The peer will close after this response.
     closing: bool,
     /// The peer has closed.
@@ -66,6 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
             sent: 0,
             carried: Vec::new(),
             body: Body::Length(0),
+            interim: 0,
             closing: false,
             ended: false,
         }
@@ -125,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
     /// when the bytes that completed it were read.
     ///
     /// # Errors
-    /// The connection ended, or what came is not a response, or its head is too large.
+    /// The connection ended, or what came is not a response, or its head is too large, or nothing but interim responses came.
     pub fn poll_head<T>(
         &mut self,
         step: Step,
@@ -135,8 +143,19 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
         loop {
             if !self.carried.is_empty() {
                 match self.parse_head(step, &mut take) {
-                    Ok(Some(head)) if head.status < 200 && head.status != 101 => continue,
-                    Ok(Some(head)) => return Poll::Ready(Ok((head, self.stream.last_read()))),
+                    Ok(Some(head)) if head.status < 200 && head.status != 101 => {
+                        self.interim += 1;
+                        if self.interim > MOST_INTERIM {
+                            let words =
+                                format_args!("more than {MOST_INTERIM} interim responses and no answer");
+                            return Poll::Ready(Err(TransportError::new(step, ErrorClass::Protocol, words)));
+                        }
+                        continue;
+                    }
+                    Ok(Some(head)) => {
+                        self.interim = 0;
+                        return Poll::Ready(Ok((head, self.stream.last_read())));
+                    }
                     Ok(None) => {}
                     Err(e) => return Poll::Ready(Err(e)),
                 }
@@ -191,8 +210,13 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Exchange<S> {
             }
         };
         let status = response.code.unwrap_or(0);
-        let (body, closing) = framing(step, status, response.version.unwrap_or(0), response.headers)?;
+        let version = response.version.unwrap_or(0);
+        let (body, closing) = framing(step, status, version, response.headers)?;
         let head = Head {
+            version: match version {
+                0 => Version::HTTP_10,
+                _ => Version::HTTP_11,
+            },
             status,
             taken: take(response.headers),
         };
@@ -408,6 +432,17 @@ mod tests {
                 "{step}"
             );
         }
+    }
+
+    /// Some interim responses are an answer's own; a stream of them is none, and the count begins anew with each answer.
+    #[test]
+    fn interim_responses_are_skipped_but_not_for_ever() {
+        let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+        let sixteen = [&interim.repeat(16)[..], answer].concat();
+        assert_eq!(exchange(&sixteen.repeat(2), 4_096, 2).unwrap().len(), 2);
+        let error = exchange(&[&interim[..], &sixteen].concat(), 4_096, 1).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Protocol, "{error}");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use hyper::StatusCode;
 use pushmark_measure::Nanos;
 
 use crate::carrier::h2::Lease;
-use crate::carrier::{Dialer, Headers, Kept, MOST_PLAIN_BYTES, header, parsed_header, status_of, too_large};
+use crate::carrier::{
+    Dialer, Headers, Kept, MOST_PLAIN_BYTES, check_version, header, parsed_header, status_of, too_large,
+};
 use crate::compression::{Corrupt, coding};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::Progress;
@@ -87,6 +89,7 @@ impl Connector for LongPollConnector {
             .await
             .map_err(|_| TransportError::timed_out(Step::Open, target.open_deadline))??;
         expect_status(Step::Open, status_of(Step::Open, head.status)?, StatusCode::OK)?;
+        check_version(Step::Open, head.version)?;
         let (answer, session) = head.taken;
         let agreed = coding::agreed(Step::Open, compressed, answer.coding.as_deref())?;
         dialed.negotiated.compression = agreed;

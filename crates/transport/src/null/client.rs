@@ -33,6 +33,7 @@ impl Connector for NullConnector {
         let queue = peer.join();
         let times = ConnectTimes {
             started: now,
+            dialed: now,
             tcp_connected: now,
             secured: now,
             usable: now,

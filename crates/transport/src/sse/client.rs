@@ -9,7 +9,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use pushmark_measure::Nanos;
 
-use crate::carrier::{Dialer, Headers, Kept, header, parsed_header, status_of, too_large};
+use crate::carrier::{Dialer, Headers, Kept, check_version, header, parsed_header, status_of, too_large};
 use crate::compression::{Agreed, Corrupt, coding};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::Progress;
@@ -152,6 +152,7 @@ async fn open(connection: &mut Kept, target: &Target) -> Result<Opened, Transpor
     };
     let head = connection.ask(Step::Open, request, take).await?;
     expect_status(Step::Open, status_of(Step::Open, head.status)?, StatusCode::OK)?;
+    check_version(Step::Open, head.version)?;
     let Taken {
         media_type,
         coding,

@@ -64,6 +64,8 @@ pub struct WsRx {
     closing: Option<Pin<Box<Sleep>>>,
     /// What came with the handshake was looked at.
     begun: bool,
+    /// Others have their turn before this one reads on.
+    yields: bool,
 }
 
 /// How long a peer that has sent its close frame may leave the connection open (RFC 6455, section 7.1.1: the client
@@ -119,6 +121,7 @@ impl Connector for WsConnector {
                 end: None,
                 closing: None,
                 begun: false,
+                yields: false,
             },
             times,
             negotiated,
@@ -158,7 +161,7 @@ impl Tx for WsTx {
                 let words = "the session is closed";
                 return Err(TransportError::new(Step::Send, ErrorClass::Closed, words));
             }
-            frames.message(message.kind, &message.payload);
+            frames.message(message.kind, &message.payload)?;
         }
         self.flush(Step::Send).await
     }
@@ -233,14 +236,24 @@ impl Rx for WsRx {
             if let Some(end) = &self.end {
                 return Poll::Ready(end.clone().map(|()| 0));
             }
+            if std::mem::take(&mut self.yields) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let mut count = 0;
             let end = loop {
                 let once = self.poll_once(cx, inbox);
                 self.flush(cx);
+                self.yields = self.shared.frames.borrow().holds_back();
                 match once {
                     Poll::Pending if count > 0 => return Poll::Ready(Ok(count)),
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Ok(Some(more))) => count += more,
+                    Poll::Ready(Ok(Some(more))) => {
+                        count += more;
+                        if self.yields && count > 0 {
+                            return Poll::Ready(Ok(count));
+                        }
+                    }
                     Poll::Ready(Ok(None)) => break Ok(()),
                     Poll::Ready(Err(e)) => break Err(e),
                 }

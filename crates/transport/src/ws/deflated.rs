@@ -93,6 +93,11 @@ impl<W: Wire> Served<W> {
                 Ok(Read::Messages(_)) if self.frames.peer_has_closed() => {
                     return Poll::Ready(self.reason_of_close());
                 }
+                Ok(Read::Messages(_)) if self.frames.holds_back() => {
+                    // Others have their turn, and what this side sends its own, before it reads on.
+                    cx.waker().wake_by_ref();
+                    break;
+                }
                 Ok(Read::Messages(_)) => {}
                 Ok(Read::End) => return Poll::Ready(CloseReason::EndedEarly),
                 Err(e) => {

@@ -40,21 +40,22 @@ fn framed(first: u8, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// The message of a frame of [`encode`], deflated; the frame itself when the compressor failed.
-fn deflated(frame: &Bytes, compressor: &mut Compressor) -> Bytes {
+/// The message of a frame of [`encode`], deflated. Where the compressor failed, nothing: what it has taken is in its window
+/// already, and not in the peer's, so nothing that comes after it could be read.
+fn deflated(frame: &Bytes, compressor: &mut Compressor) -> Result<Bytes, CodingFailed> {
     let header_bytes = match frame.get(1) {
         Some(126) => 4,
         Some(127) => 10,
         _ => 2,
     };
     let (Some(first), Some(payload)) = (frame.first(), frame.get(header_bytes..)) else {
-        return frame.clone();
+        return Err(CodingFailed);
     };
     let mut compressed = Vec::new();
     if compressor.message(payload, &mut compressed) {
-        framed(COMPRESSED | first, &compressed)
+        Ok(framed(COMPRESSED | first, &compressed))
     } else {
-        frame.clone()
+        Err(CodingFailed)
     }
 }
 
@@ -77,16 +78,21 @@ impl Deflating {
 
 impl Coder for Deflating {
     fn code(&mut self, frame: &Bytes, control: bool) -> Result<Bytes, CodingFailed> {
+        // Nothing stands for what could not be made: a frame is never empty.
         let alone = |compressor: &mut Compressor| Deflated {
-            bytes: deflated(frame, compressor),
+            bytes: deflated(frame, compressor).unwrap_or_default(),
             crc: None,
         };
-        // What cannot be compressed goes out as it is.
-        Ok(match self.shared {
-            _ if control => frame.clone(),
+        match self.shared {
+            _ if control => Ok(frame.clone()),
             None => deflated(frame, &mut self.compressor),
-            Some(of) => shared::once(Form::Frame, of, frame, alone, |made| made.bytes.clone()),
-        })
+            Some(of) => shared::once(Form::Frame, of, frame, alone, |made| {
+                match made.bytes.is_empty() {
+                    true => Err(CodingFailed),
+                    false => Ok(made.bytes.clone()),
+                }
+            }),
+        }
     }
 }
 
@@ -121,5 +127,17 @@ mod tests {
         }
         let read = WebSocket::from_raw_socket(std::io::Cursor::new(PING.to_vec()), Role::Client, None).read();
         assert!(matches!(read, Ok(tungstenite::Message::Ping(payload)) if payload.is_empty()));
+    }
+
+    #[test]
+    fn a_session_whose_compressor_failed_is_to_end() {
+        let mut coder = Deflating {
+            compressor: Compressor::broken(),
+            shared: None,
+        };
+        let frame = encode(&Message::text("Hello"));
+        assert_eq!(coder.code(&frame, false), Err(CodingFailed));
+        // What is not compressed is not its concern.
+        assert_eq!(coder.code(&Bytes::from_static(PING), true).as_deref(), Ok(PING));
     }
 }

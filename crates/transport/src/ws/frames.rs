@@ -25,6 +25,9 @@ use crate::ws::writer::{Writer, apply};
 const MOST_CONTROL_BYTES: usize = 125;
 /// Room for what was not written yet, at the least: answers to pings of a peer that does not read.
 const LEAST_UNSENT_BYTES: usize = 256 * 1024;
+/// Inflated in one go, beside the message that goes over it: what one read brings may inflate to a thousand times as much, and
+/// the other sessions of the thread have to have their turn.
+const MOST_INFLATED_BYTES: usize = 1 << 20;
 /// Room that is kept for the next frame.
 const KEPT_BYTES: usize = 1024;
 
@@ -108,6 +111,8 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
                 peer_has_closed: false,
                 role,
                 inflate,
+                inflated: 0,
+                holds_back: false,
             },
             writer: Writer {
                 unsent: Vec::new(),
@@ -142,6 +147,11 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
     /// Nothing more may be sent: a close frame was.
     pub(super) fn has_closed(&self) -> bool {
         self.writer.has_closed
+    }
+
+    /// Enough was inflated for one turn. More may be there, which needs no read: nobody will wake who waits for it.
+    pub(super) fn holds_back(&self) -> bool {
+        self.reader.holds_back
     }
 
     /// Something waits to be written.
@@ -186,9 +196,19 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
         }
         let (reader, writer) = (&mut self.reader, &mut self.writer);
         let (mut count, mut fed) = (0, Ok(()));
-        let read = ready!(poll_read(&mut self.stream, cx, |received, bytes| {
+        if std::mem::take(&mut reader.holds_back) {
+            reader.inflated = 0;
+            // They came with the last read.
+            let received = self.stream.last_read();
+            fed = reader.feed(received, &[], inbox, writer, &mut count);
+            return Poll::Ready(self.told(count, fed).map(Read::Messages));
+        }
+        let Poll::Ready(read) = poll_read(&mut self.stream, cx, |received, bytes| {
             fed = reader.feed(received, bytes, inbox, writer, &mut count);
-        }));
+        }) else {
+            reader.inflated = 0;
+            return Poll::Pending;
+        };
         Poll::Ready(match read {
             Ok(0) => Ok(Read::End),
             Ok(_) => self.told(count, fed).map(Read::Messages),
@@ -197,12 +217,15 @@ impl<S: AsyncRead + AsyncWrite + Notes + Unpin> Frames<S> {
     }
 
     /// Queues one message.
-    pub(super) fn message(&mut self, kind: Kind, payload: &[u8]) {
+    ///
+    /// # Errors
+    /// It could not be compressed.
+    pub(super) fn message(&mut self, kind: Kind, payload: &[u8]) -> Result<(), TransportError> {
         let opcode = match kind {
             Kind::Text => TEXT,
             Kind::Binary => BINARY,
         };
-        self.writer.message(opcode, payload);
+        self.writer.message(opcode, payload)
     }
 
     /// Queues a ping, unless something waits before it: that is a sign of life as well.
@@ -258,6 +281,10 @@ struct Reader {
     role: Role,
     /// Where the extension was agreed on.
     inflate: Option<Box<Decompressor>>,
+    /// Inflated since whoever reads last waited, in bytes.
+    inflated: usize,
+    /// Whole frames may be left in `rest` for the next turn.
+    holds_back: bool,
 }
 
 struct Fragments {
@@ -312,6 +339,10 @@ impl Reader {
         let mut used = 0;
         // What follows a close frame means nothing (RFC 6455, section 5.5.1).
         while !self.peer_has_closed {
+            if self.inflated > MOST_INFLATED_BYTES {
+                self.holds_back = true;
+                return Ok(used);
+            }
             let Some(header) = self.header(&bytes[used..])? else {
                 return Ok(used);
             };
@@ -389,6 +420,7 @@ impl Reader {
                 PLAIN.with_borrow_mut(|plain| {
                     let message = if is_compressed {
                         inflate.message(whole, most, plain).map_err(Corrupt::into_error)?;
+                        self.inflated += plain.len();
                         &plain[..]
                     } else if whole.len() > most {
                         return Err(too_large(most));

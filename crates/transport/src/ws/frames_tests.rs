@@ -54,7 +54,7 @@ fn a_library_reads_what_is_written_here() {
             Message::binary(vec![0xA7; length]),
         ] {
             let mut frames = Frames::of(Role::Client, Plain(duplex(1).0), &[], 2 << 20, None);
-            frames.message(message.kind, &message.payload);
+            frames.message(message.kind, &message.payload).unwrap();
             let wire = Cursor::new(frames.writer.unsent.clone());
             let config = WebSocketConfig::default().max_frame_size(None);
             let read = WebSocket::from_raw_socket(wire, Side::Server, Some(config))
@@ -188,6 +188,16 @@ fn the_standards_frames_are_read() {
     assert_eq!(got.compressed, [true, true, true, false, true]);
 }
 
+/// A compressor that has failed leaves a window that the peer does not have.
+#[test]
+fn nothing_goes_out_of_a_compressor_that_failed() {
+    let asked = Compression::default();
+    let mut frames = Frames::of(Role::Client, Plain(duplex(1).0), &[], 1_000, Some(&asked));
+    frames.writer.deflate = Some(Box::new(Compressor::broken()));
+    let e = frames.message(Kind::Text, b"Hello").unwrap_err();
+    assert_eq!((e.step, frames.has_unsent()), (Step::Send, false));
+}
+
 #[test]
 fn what_breaks_the_extension_has_its_class() {
     let (mut bomb, asked) = (Vec::new(), Compression::default());
@@ -225,6 +235,34 @@ fn what_breaks_the_extension_has_its_class() {
     assert!(e.detail.contains("no extension"), "{e}");
 }
 
+/// Frames of a few bytes that inflate to a thousand times as much are read in many turns, and all of them.
+#[test]
+fn what_is_inflated_in_one_turn_has_its_bound() {
+    const COUNT: usize = 500;
+    let (mut small, asked) = (Vec::new(), Compression::default());
+    Compressor::new(asked.up, 9).message(&[0; 20_000], &mut small);
+    let wire = masked(0xC1, &small).repeat(COUNT);
+    let mut frames = Frames::of(Role::Server, Plain(duplex(1).0), &wire, 20_000, Some(&asked));
+    let mut got = Counting::default();
+    frames.read_early(&mut got).unwrap();
+    let (mut turns, mut before) = (1, 0);
+    let mut nobody = Context::from_waker(std::task::Waker::noop());
+    loop {
+        let delivered = got.messages.0.len();
+        assert!((delivered - before) * 20_000 <= MOST_INFLATED_BYTES + 20_000);
+        if !frames.holds_back() {
+            break;
+        }
+        (turns, before) = (turns + 1, delivered);
+        assert!(matches!(
+            frames.poll_read(&mut nobody, &mut got),
+            Poll::Ready(Ok(Read::Messages(1..)))
+        ));
+    }
+    assert_eq!(got.messages.0.len(), COUNT);
+    assert_eq!(turns, COUNT.div_ceil(MOST_INFLATED_BYTES / 20_000 + 1));
+}
+
 proptest! {
     /// What a client writes a server reads, with or without what came before, wherever it is cut.
     #[test]
@@ -246,7 +284,7 @@ proptest! {
             })
             .collect();
         for message in &messages {
-            client.message(message.kind, &message.payload);
+            client.message(message.kind, &message.payload).unwrap();
         }
         client.close();
         let wire = client.writer.unsent.clone();

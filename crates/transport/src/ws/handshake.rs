@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::carrier::{Headers, header, status_of};
+use crate::carrier::{Headers, check_version, header, status_of};
 use crate::error::{ErrorClass, Step, TransportError};
 use crate::h1::Exchange;
 use crate::process;
@@ -53,6 +53,7 @@ pub(super) async fn open<S: AsyncRead + AsyncWrite + Notes + Unpin>(
             words,
         ));
     }
+    check_version(STEP, head.version)?;
     let agreed = head.taken;
     let wrong = if !agreed.upgrade {
         Some("the answer does not say Upgrade: websocket")

@@ -43,21 +43,30 @@ impl Writer {
     }
 
     /// A message, deflated where that was agreed on.
-    pub(super) fn message(&mut self, opcode: u8, payload: &[u8]) {
+    ///
+    /// # Errors
+    /// The compressor failed, and the peer could not read what comes after.
+    pub(super) fn message(&mut self, opcode: u8, payload: &[u8]) -> Result<(), TransportError> {
         let Some(mut deflate) = self.deflate.take() else {
-            return self.frame(opcode, payload);
+            self.frame(opcode, payload);
+            return Ok(());
         };
-        PLAIN.with_borrow_mut(|deflated| {
+        let made = PLAIN.with_borrow_mut(|deflated| {
             deflated.clear();
-            if deflate.message(payload, deflated) {
+            let made = deflate.message(payload, deflated);
+            if made {
                 self.frame(COMPRESSED | opcode, deflated);
-            } else {
-                self.frame(opcode, payload);
             }
             deflated.clear();
             deflated.shrink_to(KEPT_PLAIN_BYTES);
+            made
         });
         self.deflate = Some(deflate);
+        if made {
+            return Ok(());
+        }
+        let words = "the message could not be compressed";
+        Err(TransportError::new(Step::Send, ErrorClass::Other, words))
     }
 
     /// A whole frame, masked if a client's, as it has to (RFC 6455, section 5.3).

@@ -1,7 +1,10 @@
 //! Compression: what is agreed on is told by the server's own answer, less than what was asked for is an error, and what must not
 //! inflate does not. That messages come and go under it is in the other modules, which run compressed too.
 
+use std::cell::Cell;
 use std::io::Write;
+use std::rc::Rc;
+use std::time::Duration;
 
 use pushmark_transport::carrier::Carrier;
 use pushmark_transport::compression::{Agreed, Compression, Window};
@@ -60,6 +63,38 @@ async fn counted<R: Rx>(rx: &mut R, count: usize) -> Counting {
     }
     inbox
 }
+
+for_every_transport!(
+    who_inflates_much_lets_others_have_their_turn,
+    Config {
+        compression: Some(asking(true, 15)),
+        ..Config::default()
+    },
+    |connector, fixture| {
+        const COUNT: usize = 200;
+        if fixture.row.name != "ws" || fixture.target.carriage.carrier != Carrier::H1 {
+            return;
+        }
+        let mut session = fixture.connect(&connector).await;
+        // A few bytes each: they lie in the socket together.
+        for _ in 0..COUNT {
+            fixture.publish(&Message::text("0".repeat(100_000)));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let turns = Rc::new(Cell::new(0));
+        let counted = turns.clone();
+        let other = tokio::task::spawn_local(async move {
+            loop {
+                tokio::task::yield_now().await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        assert_eq!(receive(&mut session.rx, COUNT).await.len(), COUNT);
+        other.abort();
+        // 20 MB, about a million bytes in each.
+        assert!(turns.get() >= 10, "{} turns", turns.get());
+    }
+);
 
 for_every_transport!(
     compressed_messages_are_counted_on_both_sides_of_the_codec,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use pushmark_transport::ErrorClass::{self, EndedEarly, Protocol, Refused, Status, TimedOut, TooLarge};
+use pushmark_transport::ErrorClass::{
+    self, EndedEarly, Negotiation, Protocol, Refused, Status, TimedOut, TooLarge,
+};
 use pushmark_transport::Step;
 
 use crate::fixture::{for_every_transport, target};
@@ -111,6 +113,32 @@ for_every_transport!(
             assert_eq!(error.step, Step::Open, "{words}: {error}");
             assert!(classes.contains(&error.class), "{words}: {error}");
         }
+    }
+);
+
+for_every_transport!(
+    an_answer_in_http_1_0_is_not_what_was_asked_for,
+    Config::default(),
+    |connector, fixture| {
+        let Some(_) = fixture.host() else { return };
+        for answer in [
+            &b"HTTP/1.0 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+               sec-websocket-accept: {accept}\r\n\r\n"[..],
+            b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\npushmark-session: 0123456789abcdef0123456789abcdef\r\n\
+              pushmark-cursor: 0\r\ncontent-length: 0\r\n\r\n",
+        ] {
+            let target = target(serve(vec![(answer.to_vec(), Then::Close)]).await);
+            let error = connector.connect(&target).await.err().unwrap();
+            // Each transport takes one of the two, and has no use for the status of the other.
+            match error.class {
+                Negotiation => assert!(error.detail.contains("HTTP/1.0"), "{error}"),
+                Status(_) => continue,
+                _ => panic!("{error}"),
+            }
+            assert_eq!(error.step, Step::Open, "{error}");
+            return;
+        }
+        panic!("an answer in HTTP/1.0 was taken");
     }
 );
 

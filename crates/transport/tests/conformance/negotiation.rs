@@ -7,9 +7,10 @@ use std::time::Duration;
 use pushmark_transport::carrier::certificates::{Acceptor, Identity, Offer, Valid};
 use pushmark_transport::carrier::tls::{self, Settings, Trust, Version};
 use pushmark_transport::carrier::{Carriage, Carrier, Http, Streams};
+use pushmark_transport::seam::Collected;
 use pushmark_transport::sse::SseConnector;
 use pushmark_transport::ws::WsConnector;
-use pushmark_transport::{Connector, ErrorClass, Step, Target, TransportError};
+use pushmark_transport::{Connector, ErrorClass, Rx, Step, Target, TransportError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -76,6 +77,66 @@ for_every_transport!(
             drop(sessions);
             until(|| host.closed().len() == before + 8 || fixture.row.orderly_close).await;
         }
+    }
+);
+
+for_every_transport!(
+    stamps_are_those_of_the_sessions_that_asked_for_them,
+    Config::default(),
+    |connector, mut fixture| {
+        let Some(_) = fixture.host() else { return };
+        fixture.target.carriage.streams_per_connection = Streams::All;
+        let mut sessions = Vec::new();
+        for stamped in [false, true, false] {
+            fixture.target.kernel_stamps = stamped;
+            sessions.push((fixture.connect(&connector).await, stamped));
+        }
+        fixture.publish(&numbered(1));
+        for (session, stamped) in &mut sessions {
+            let mut inbox = Collected::default();
+            while inbox.0.is_empty() {
+                session.rx.recv(&mut inbox).await.unwrap();
+            }
+            assert_eq!(inbox.0[0].0.kernel.is_some(), *stamped);
+        }
+    }
+);
+
+for_every_transport!(
+    what_another_failed_at_is_in_no_time_of_a_connection,
+    Config::default(),
+    |connector, mut fixture| {
+        const LATE: Duration = Duration::from_millis(300);
+        let Some(_) = fixture.host() else { return };
+        if fixture.target.carriage.carrier != Carrier::H2Tls {
+            return;
+        }
+        // The first connection is given up before its handshake, and late; the others reach the server.
+        let server = fixture.target.address;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        fixture.target.address = listener.local_addr().unwrap();
+        fixture.target.carriage.streams_per_connection = Streams::All;
+        tokio::task::spawn_local(async move {
+            let (first, _) = listener.accept().await.unwrap();
+            tokio::time::sleep(LATE).await;
+            drop(first);
+            while let Ok((mut from, _)) = listener.accept().await {
+                tokio::task::spawn_local(async move {
+                    let mut to = tokio::net::TcpStream::connect(server).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                });
+            }
+        });
+        let (first, second) = tokio::join!(
+            connector.connect(&fixture.target),
+            connector.connect(&fixture.target)
+        );
+        assert_eq!(first.err().unwrap().step, Step::Secure);
+        let times = second.unwrap().times;
+        assert!(!times.joined);
+        // The session waited for it, the connection did not.
+        assert!(times.dialed.since(times.started) > LATE.as_nanos() as u64 / 2);
+        assert!(times.tcp_connected.since(times.dialed) < LATE.as_nanos() as u64 / 2);
     }
 );
 
