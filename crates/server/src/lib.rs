@@ -11,6 +11,7 @@ mod inject;
 mod listener;
 mod publisher;
 mod routes;
+mod unread;
 
 pub use config::{Config, Injection};
 pub use listener::{ServeError, Server};

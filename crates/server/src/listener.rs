@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::deadline::HeaderTimer;
 use crate::hub::{Hub, enter_shard};
+use crate::unread::Unread;
 use crate::{heartbeat, inject, publisher, routes};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -421,7 +422,9 @@ async fn serve_http2<I>(io: I, hub: Arc<Hub>, connection: Connection)
 where
     I: Read + Write + Unpin + 'static,
 {
+    let unread = Unread::on(connection.clone());
     let service = service_fn(|mut request| {
+        request.extensions_mut().insert(unread.clone());
         // Each stream can be ended by itself.
         let (hub, stream) = (hub.clone(), connection.stream());
         // In a box, gone when the request is answered: the stream that may follow for hours needs none of it.

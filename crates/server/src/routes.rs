@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::hub::Hub;
 use crate::publisher::Publication;
+use crate::unread::Unread;
 
 /// A control request's body is at most this large.
 const MOST_CONTROL_BYTES: usize = 64 * 1024;
@@ -43,6 +44,16 @@ pub(crate) async fn route(request: ServerRequest, hub: &Arc<Hub>) -> ServerRespo
         }
         Err(request) => request,
     };
+    let unread = request.extensions().get::<Unread>().cloned();
+    let answer = about_the_server(request, hub).await;
+    match unread {
+        Some(unread) => unread.count(answer),
+        None => answer,
+    }
+}
+
+/// What is no session's.
+async fn about_the_server(request: ServerRequest, hub: &Arc<Hub>) -> ServerResponse<Hub> {
     match (request.method(), request.uri().path()) {
         (&Method::GET, STATS_PATH) => json(&hub.stats()),
         (&Method::GET, DISCONNECTS_PATH) => json(&hub.disconnects()),

@@ -76,8 +76,6 @@ struct Attack {
     again: Option<Box<dyn Fn(u32) -> Vec<u8>>>,
     /// The attacker reads what it is answered.
     reads: bool,
-    /// It goes on for so many of those.
-    most: u32,
     /// The error that the server ends the connection with, in a GOAWAY.
     code: Option<u32>,
 }
@@ -89,7 +87,6 @@ impl Attack {
             begin: bytes.as_ref().to_vec(),
             again: None,
             reads: true,
-            most: 0,
             code: None,
         }
     }
@@ -113,14 +110,8 @@ impl Attack {
             begin: opening(),
             again: Some(Box::new(again)),
             reads,
-            most: u32::MAX,
             code: None,
         }
-    }
-
-    /// The same, no more than `most` times.
-    fn at_most(self, most: u32) -> Self {
-        Self { most, ..self }
     }
 
     /// Begins it; gives the connection, which stays for as long as the server lets it.
@@ -149,9 +140,9 @@ impl Attack {
         }
         let mut sent = 0;
         let mut number = 0;
-        while let (Some(again), true) = (&self.again, sent < MOST_BYTES && number < self.most) {
+        while let (Some(again), true) = (&self.again, sent < MOST_BYTES) {
             let mut bytes = Vec::new();
-            while bytes.len() < 64 * 1024 && number < self.most {
+            while bytes.len() < 64 * 1024 {
                 bytes.extend(again(number));
                 number += 1;
             }
@@ -298,9 +289,7 @@ fn attacks() -> Vec<Attack> {
         }),
         Attack::endless("answers that nobody reads", false, move |number| {
             frame(HEADERS, whole, nth(number), &request("GET", "/stats", &[]))
-        })
-        // All of them stand open at once, which a client may have, each with its answer: some 6 KiB.
-        .at_most(6_000),
+        }),
         Attack::endless("pings that nobody reads the answers of", false, |_| {
             frame(PING, 0, 0, &[7; 8])
         }),
