@@ -307,7 +307,7 @@ fn a_leak_of_a_kib_a_connection_is_a_regression_in_memory() {
     let line = ended
         .stdout
         .lines()
-        .find(|l| l.trim_start().starts_with("memory per connection"));
+        .find(|l| l.trim_start().starts_with("memory per session"));
     assert!(line.unwrap().ends_with("REGRESSION"), "{ended:#?}");
 }
 
@@ -377,7 +377,7 @@ fn servers_that_run_already_are_compared_without_what_they_cannot_tell() {
     assert_eq!(read.failures, [""; 0]);
     assert!(!ended.stdout.contains("both servers anew"), "{ended:#?}");
     let notes = read.notes.join("\n");
-    assert!(notes.contains("memory per connection is left out"), "{notes}");
+    assert!(notes.contains("memory per session is left out"), "{notes}");
     assert!(
         read.courses[0]
             .metrics

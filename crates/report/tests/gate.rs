@@ -99,7 +99,7 @@ fn a_pass_says_what_is_ruled_out_and_what_would_have_been_found() {
     assert!(text.contains("a latency p99 regression above +"), "{text}");
     assert!(text.contains("is ruled out (95 %); +"), "{text}");
     assert!(
-        text.contains("memory per connection is left out: neither side tells it"),
+        text.contains("memory per session is left out: neither side tells it"),
         "{text}"
     );
     assert!(!file(&gate, "junit.xml").contains("<failure"));

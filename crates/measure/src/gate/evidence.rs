@@ -69,7 +69,7 @@ pub fn words(name: &str) -> &str {
         "latency_p999" => "latency p99.9",
         RATE => "delivery rate",
         CPU => "CPU per delivery",
-        MEMORY => "memory per connection",
+        MEMORY => "memory per session",
         CONNECT => "connect time p50",
         name => trouble::words(name).unwrap_or(name),
     }
@@ -676,7 +676,7 @@ mod tests {
         let notes = course.choose_metrics().join("\n");
         for part in [
             "CPU per delivery cannot be proven: the candidate does not tell it",
-            "memory per connection cannot be proven: the candidate does not tell it",
+            "memory per session cannot be proven: the candidate does not tell it",
             "latency p99 decides nothing: it needs 1000 samples a second",
         ] {
             assert!(notes.contains(part), "{notes}");
@@ -694,7 +694,7 @@ mod tests {
         let notes = course.choose_metrics().join("\n");
         for part in [
             "CPU per delivery is left out: the baseline does not tell it",
-            "memory per connection is left out: neither side tells it",
+            "memory per session is left out: neither side tells it",
         ] {
             assert!(notes.contains(part), "{notes}");
         }

@@ -276,7 +276,7 @@ fn what_no_session_has_any_more_is_not_proven() {
     let (_, verdict, why) = said(&gate, &before, &now, 0.01);
     assert_eq!(verdict, GateVerdict::Inconclusive);
     assert!(
-        why[0].contains("memory per connection has to be proven"),
+        why[0].contains("memory per session has to be proven"),
         "{why:?}"
     );
 }

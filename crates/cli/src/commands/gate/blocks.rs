@@ -61,7 +61,7 @@ pub(super) async fn run(
     if setup.cells.iter().any(Cell::keeps_running) {
         ran.notes.push(
             "a server that runs already is not started anew for each block: what differs from start to start is not averaged \
-             out, and memory per connection cannot be had"
+             out, and memory per session cannot be had"
                 .to_owned(),
         );
     }
