@@ -65,7 +65,7 @@ fn gate_by(plan: &[&str], folder: &Folder, out: &Path, baseline: &str, candidate
     // What is dropped never comes: each such drain goes on to its end.
     let drops = [baseline, candidate]
         .iter()
-        .any(|arm| arm.contains("--inject-drop"));
+        .any(|arm| arm.contains("--inject-drop") || arm.contains("--inject-lose"));
     let mut command = pushmark();
     command
         .args(["gate", "--baseline", baseline, "--candidate", candidate])
