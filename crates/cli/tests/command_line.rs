@@ -9,7 +9,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -52,7 +52,7 @@ fn short(transports: &[&str], rest: &str) -> String {
     scenario(
         transports,
         load,
-        &format!("[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"100 B\"\n{rest}"),
+        &format!("[workload]\nkind = \"push\"\nrate = \"20/s\"\npayload = \"100 B\"\n{rest}"),
     )
 }
 
@@ -519,9 +519,12 @@ fn past_one_process_the_load_takes_several() {
     let running = Running::start(with_open_files(200, &run(&file, &out)));
     let mark = running.mark();
     running.wait_for_line(&[": measure"]);
-    let processes = running.processes();
-    let count = |what: &str| processes.iter().filter(|(_, verb)| verb == what).count();
-    assert!(count("worker") >= 3 && count("serve") >= 3, "{processes:?}");
+    // Between two trials there are fewer.
+    support::eventually("three processes of each side", || {
+        let processes = running.processes();
+        let count = |what: &str| processes.iter().filter(|(_, verb)| verb == what).count();
+        (count("worker") >= 3 && count("serve") >= 3).then_some(())
+    });
     running.wait().with_code(0);
     assert_eq!(support::marked(&mark), []);
     for trial in &Run::open(&out).unwrap().trials {
@@ -554,14 +557,30 @@ fn a_target_elsewhere_needs_a_word_of_consent() {
     assert!(!folder.path("out").exists());
 }
 
+/// An address that refuses connections for as long as its socket is held.
+fn silent_address() -> (OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, address)
+}
+
 #[test]
 fn no_server_at_the_target_is_an_error_in_words() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Held and not listened on: nobody else gets it meanwhile.
+    let (_held, free) = silent_address();
     let folder = Folder::new();
     let name = over_network().next().unwrap().name;
     let file = folder.write(
         "nobody.toml",
-        &short(&[name], &format!("[target]\naddress = \"{free}\"\n")).replace("echo", "push"),
+        &short(&[name], &format!("[target]\naddress = \"{free}\"\n")),
     );
     let refused = ended(run(&file, &folder.path("out"))).with_code(2);
     assert!(
@@ -658,8 +677,8 @@ fn every_shipped_scenario_runs_and_loses_nothing() {
         let mut command = run(&path, &out);
         command.arg("--quick");
         for shorter in ["load.arrival=at-once", "load.warmup=100ms", "load.measure=500ms"] {
-            // Opens at a rate have no other arrival.
-            if !(shorter.contains("arrival") && source.contains("\"connect\"")) {
+            // Opens at a rate have no other arrival, and a warm-up in which the first handshake ends, however slow the machine.
+            if !source.contains("\"connect\"") || shorter.contains("measure") {
                 command.args(["--set", shorter]);
             }
         }

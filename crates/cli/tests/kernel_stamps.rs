@@ -20,7 +20,7 @@ use pushmark_results::Run;
 use pushmark_transport::Stamp;
 use pushmark_transport::stamp::{Found, STAMP_BYTES};
 use support::capture::{PORT, Pair, packets, skipped};
-use support::{Folder, measure, over_network, scenario};
+use support::{Folder, at_once, measure, over_network, scenario};
 
 fn names() -> Vec<&'static str> {
     over_network().map(|row| row.name).collect()
@@ -63,22 +63,25 @@ fn every_transport_tells_where_its_latency_went() {
 #[test]
 fn a_share_of_the_connections_is_stamped_where_that_is_asked_for() {
     let rest = "[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"100 B\"";
-    for (setting, stamped) in [("0.25", 5), ("\"none\"", 0), ("\"all\"", 20)] {
-        let load = format!(
-            "connections = 20\narrival = \"at-once\"\nwarmup = \"500ms\"\nmeasure = \"1s\"\nkernel-stamps = {setting}"
-        );
-        let (run, _) = measure(&Folder::new(), "share", &scenario(&names(), &load, rest));
-        for trial in &run.trials {
-            let who = &run.cell(trial).unwrap().variant.transport;
-            assert_eq!(trial.histograms.count(Metric::Latency), 400, "{who}");
-            let count = trial.histograms.count(Metric::GeneratorDelay);
-            assert_eq!(count, stamped * 20, "{who}, {setting}");
-            assert!(
-                trial.histograms.get(Metric::FanoutDelay).is_none(),
-                "an echo is no fan-out"
+    at_once(
+        [("0.25", 5), ("\"none\"", 0), ("\"all\"", 20)],
+        |(setting, stamped)| {
+            let load = format!(
+                "connections = 20\narrival = \"at-once\"\nwarmup = \"500ms\"\nmeasure = \"1s\"\nkernel-stamps = {setting}"
             );
-        }
-    }
+            let (run, _) = measure(&Folder::new(), "share", &scenario(&names(), &load, rest));
+            for trial in &run.trials {
+                let who = &run.cell(trial).unwrap().variant.transport;
+                assert_eq!(trial.histograms.count(Metric::Latency), 400, "{who}");
+                let count = trial.histograms.count(Metric::GeneratorDelay);
+                assert_eq!(count, stamped * 20, "{who}, {setting}");
+                assert!(
+                    trial.histograms.get(Metric::FanoutDelay).is_none(),
+                    "an echo is no fan-out"
+                );
+            }
+        },
+    );
 }
 
 /// The wire's latency of every message in a capture, seen for the first time: from the intended instant to its packet.

@@ -18,7 +18,9 @@ use std::time::Duration;
 use pushmark_measure::{Histogram, Metric, clock};
 use pushmark_results::{Run, run::TrialRecord};
 use rustix::process::Signal;
-use support::{Folder, Running, Server, at_once, ended, freeze, kill, measure, over_network, run, scenario};
+use support::{
+    Folder, Running, Server, at_once, ended, freeze, held, kill, measure, over_network, run, scenario,
+};
 
 /// The workloads that carry messages, as scenario files call them.
 const KINDS: [&str; 2] = ["push", "echo"];
@@ -197,9 +199,9 @@ fn check_stall(slack: Duration) {
         std::thread::sleep(Duration::from_secs(2));
         let stall = clock::now().duration_since(stopped).as_secs_f64();
         kill(server.pid(), Signal::CONT);
-        running.wait().with_code(0);
-
+        let ended = running.wait();
         let run = Run::open(&out).unwrap();
+        held(&run, ended);
         let trial = &run.trials[0];
         let books = &trial.summary.as_ref().unwrap().books;
         assert_eq!(
@@ -259,7 +261,7 @@ fn an_attempt_that_outlives_the_drain_has_an_outcome_all_the_same() {
     // The last of them is given up half a second after the load has ended, the drain is over at once.
     let load = "connections = 500\nwarmup = \"0s\"\nmeasure = \"600ms\"\ndrain = \"1ms\"";
     let rest = format!(
-        "[workload]\nkind = \"connect\"\nrate = \"100/s\"\n[deadlines]\nopen = \"500ms\"\n[target]\naddress = \"{}\"\n",
+        "[workload]\nkind = \"connect\"\nrate = \"100/s\"\n[deadlines]\nconnect = \"500ms\"\nopen = \"500ms\"\n[target]\naddress = \"{}\"\n",
         silent_server()
     );
     let folder = Folder::new();

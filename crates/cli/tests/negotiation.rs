@@ -86,31 +86,36 @@ fn http1_only(identity: &Identity) -> Speaks {
 }
 
 /// A scenario of a few sessions at `address`.
-fn at(address: &str, transports: &[&str], rest: &str) -> String {
+fn at(address: &str, transports: &[&str], kind: &str, rest: &str) -> String {
     let load = format!(
         "connections = {SESSIONS}\narrival = \"at-once\"\nwarmup = \"50ms\"\nmeasure = \"200ms\"\ndrain = \"1s\""
     );
     let rest = format!(
-        "[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"100 B\"\n\n[target]\naddress = \"{address}\"\n\n{rest}"
+        "[workload]\nkind = \"{kind}\"\nrate = \"20/s\"\npayload = \"100 B\"\n\n[target]\naddress = \"{address}\"\n\n{rest}"
     );
     scenario(transports, &load, &rest)
 }
 
 fn run_at(folder: &Folder, address: &str, rest: &str, arguments: &[&str]) -> (Ended, Option<Run>) {
-    run_over("sse", folder, address, rest, arguments)
+    run_over(("sse", "echo"), folder, address, rest, arguments)
+}
+
+/// The same at a server of ours, which publishes: what is sent late is then its own affair.
+fn push_at(folder: &Folder, address: &str, rest: &str, arguments: &[&str]) -> (Ended, Option<Run>) {
+    run_over(("sse", "push"), folder, address, rest, arguments)
 }
 
 fn run_over(
-    transport: &str,
+    (transport, kind): (&str, &str),
     folder: &Folder,
     address: &str,
     rest: &str,
     arguments: &[&str],
 ) -> (Ended, Option<Run>) {
-    let file = folder.write("it.toml", &at(address, &[transport], rest));
+    let file = folder.write("it.toml", &at(address, &[transport], kind, rest));
     let out = folder.path("out");
     let mut command = run(&file, &out);
-    command.arg("--no-calibration").args(arguments);
+    command.args(arguments);
     let ended = ended(command);
     (ended, Run::open(&out).ok())
 }
@@ -274,7 +279,7 @@ fn a_server_that_asks_for_a_certificate_gets_the_one_that_is_given() {
                 "--client-key",
                 key,
             ];
-            let (ended, run) = run_at(&with, server.address(), "", &arguments);
+            let (ended, run) = push_at(&with, server.address(), "", &arguments);
             let ended = ended.with_code(0);
             let run = run.unwrap();
             let negotiation = &run.trials[0].summary.as_ref().unwrap().negotiation;
@@ -308,7 +313,7 @@ fn who_verifies_nothing_is_told_so_everywhere() {
     let server = Server::start(&["--tls-cert-out", ca.to_str().unwrap()]);
     // An option stands instead of what the file says.
     let rest = "[target.tls]\ncacert = \"/nowhere/ca.pem\"\n";
-    let (ended, run) = run_at(
+    let (ended, run) = push_at(
         &folder,
         server.address(),
         rest,
@@ -350,7 +355,7 @@ fn what_a_server_declines_to_compress_is_no_measurement() {
         ],
         |(transport, asked)| {
             let rest = "[compression]\nkind = \"deflate\"\n";
-            let (ended, run) = run_over(transport, &Folder::new(), server.address(), rest, &[]);
+            let (ended, run) = run_over((transport, "echo"), &Folder::new(), server.address(), rest, &[]);
             let ended = ended.with_code(4);
             let reason = reason(&run.unwrap(), "got other than");
             assert!(

@@ -64,9 +64,7 @@ fn trials(names: &[&str], kind: &str, rate: &str, connections: u32, target: &str
     let folder = Folder::new();
     let file = folder.write("load.toml", &scenario(names, &load, &rest));
     let out = folder.path("out");
-    let mut command = run(&file, &out);
-    command.arg("--no-calibration");
-    support::ended(command);
+    support::ended(run(&file, &out));
     pushmark_results::Run::open(&out).unwrap().trials
 }
 

@@ -20,9 +20,7 @@ fn trials(scenario: &str, code: i32) -> (Vec<TrialRecord>, String) {
     let folder = Folder::new();
     let file = folder.write("shared.toml", scenario);
     let out = folder.path("out");
-    let mut command = run(&file, &out);
-    command.arg("--no-calibration");
-    let ended = support::ended(command).with_code(code);
+    let ended = support::ended(run(&file, &out)).with_code(code);
     (pushmark_results::Run::open(&out).unwrap().trials, ended.stdout)
 }
 

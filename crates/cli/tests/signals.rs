@@ -128,7 +128,8 @@ fn a_second_signal_ends_at_once() {
             let out = folder.path("out");
             let running = Running::start(support::run(&file, &out));
             let mark = running.mark();
-            running.wait_for_line(&[": measure"]);
+            // By the second report, an interval is written.
+            running.wait_for_lines(2, &[": measure"]);
             running.signal(first);
             running.wait_for_line(&[": drain"]);
             let asked = clock::now();

@@ -17,7 +17,7 @@ use pushmark_results::Run;
 use pushmark_transport::Stamp;
 use pushmark_transport::stamp::{Found, MAGIC, STAMP_BYTES};
 use support::capture::{Packet, Pair, packets, skipped};
-use support::{Folder, measure, over_network, scenario};
+use support::{Folder, at_once, measure, over_network, scenario};
 
 #[test]
 fn every_pair_tells_what_went_over_the_wire() {
@@ -26,7 +26,7 @@ fn every_pair_tells_what_went_over_the_wire() {
     let push = "[workload]\nkind = \"push\"\nrate = \"20/s\"\npayload = \"200 B\"";
     let echo = push.replace("push", "echo");
     let carriers = "carriers = [\"h1\", \"h1+tls\", \"h2c\", \"h2+tls\"]\n";
-    for (kind, workload) in [("push", push), ("echo", &echo)] {
+    at_once([("push", push), ("echo", &echo)], |(kind, workload)| {
         let text = carriers.to_owned() + &scenario(&names, load, workload);
         let (run, _) = measure(&Folder::new(), kind, &text);
         assert_eq!(run.trials.len(), names.len() * 4);
@@ -48,7 +48,7 @@ fn every_pair_tells_what_went_over_the_wire() {
             assert!((2.0..=6.0).contains(&round_trips), "{who}: {round_trips}");
             assert!(wire.opening_received_bytes_per_session().unwrap() > 60.0, "{who}");
         }
-    }
+    });
 }
 
 /// Bytes of one connection's stream, each once however often it was sent.
@@ -133,7 +133,7 @@ fn wire_bytes_agree_with_a_packet_capture() {
     let folder = Folder::new();
     for row in over_network() {
         let load = format!(
-            "connections = {CONNECTIONS}\narrival = \"at-once\"\nwarmup = \"500ms\"\nmeasure = \"4s\""
+            "connections = {CONNECTIONS}\narrival = \"at-once\"\nwarmup = \"500ms\"\nmeasure = \"2s\""
         );
         let workload = "[workload]\nkind = \"push\"\nrate = \"50/s\"\npayload = \"200 B\"";
         let mut tries = 0;

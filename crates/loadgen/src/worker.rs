@@ -31,6 +31,9 @@ use context::{Switch, Trouble};
 use load::{largest_message, open_and_close, publish_in_process, usual_message};
 use report::{flush, report_intervals};
 
+/// Looks at the sessions, 5 ms apart, that find the drain over before it is.
+const TURNS_AFTER_THE_DRAIN: u32 = 3;
+
 /// What the coordinator has said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Control {
@@ -400,12 +403,17 @@ impl Worker {
 
     /// Until every session has all it can expect, or the drain is over.
     async fn drain(&self, begin: &Begin, stop: &Stop) {
+        // After a standstill longer than the drain, what came meanwhile waits in the sockets: sessions get a few turns to read it.
+        let mut turns_left = TURNS_AFTER_THE_DRAIN;
         loop {
             let complete = self
                 .sessions
                 .iter()
                 .all(|s| self.outstanding(s, begin, stop) == 0);
-            if complete || clock::now() >= stop.drain_end || self.control.borrow().abort {
+            if clock::now() >= stop.drain_end {
+                turns_left -= 1;
+            }
+            if complete || turns_left == 0 || self.control.borrow().abort {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

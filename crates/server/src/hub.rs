@@ -463,10 +463,6 @@ impl Host for Hub {
     }
 
     fn closed(&self, session: &Arc<Session>, reason: CloseReason) {
-        self.by_id
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&session.id);
         self.counts
             .undelivered
             .fetch_add(session.outbox.discard() as u64, Relaxed);
@@ -481,6 +477,12 @@ impl Host for Hub {
             sessions.open.retain(|open| !open.session.outbox.is_closed());
             sessions.ended = 0;
         }
+        drop(sessions);
+        // Last: whoever sees no session open, sees all that was counted of them.
+        self.by_id
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&session.id);
     }
 
     fn cut(&self, session: &Session, reason: CloseReason) {

@@ -82,6 +82,8 @@ impl Server {
         let hub = Hub::new(config);
         let stop = watch::Sender::new(false);
         let mut threads = Vec::new();
+        // Every thread holds a sender until it accepts connections, or has failed.
+        let (begins, all_began) = std::sync::mpsc::sync_channel::<Infallible>(1);
         for shard in 0..hub.threads() {
             // Bound here, so that a port of 0 is known before the next thread binds, and errors are the caller's.
             let listener = bind(address, true)?;
@@ -89,13 +91,16 @@ impl Server {
                 .local_addr()
                 .map_err(|source| ServeError::Bind { address, source })?;
             let (hub, stopping) = (hub.clone(), stop.subscribe());
-            let control = control.take();
+            let (control, begins) = (control.take(), begins.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("serve-{shard}"))
-                .spawn(move || run_thread(hub, shard, listener, control, stopping))
+                .spawn(move || run_thread(hub, shard, listener, control, stopping, begins))
                 .map_err(|e| ServeError::Thread(e.to_string()))?;
             threads.push(thread);
         }
+        drop(begins);
+        // Whoever is told that it is ready finds all its threads at work: none takes part only later.
+        let _ = all_began.recv();
         Ok(Self {
             address,
             control: control_address,
@@ -163,6 +168,7 @@ fn run_thread(
     listener: std::net::TcpListener,
     control: Option<std::net::TcpListener>,
     stopping: watch::Receiver<bool>,
+    begins: std::sync::mpsc::SyncSender<Infallible>,
 ) -> Result<(), ServeError> {
     let thread = |e: io::Error| ServeError::Thread(e.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -186,6 +192,7 @@ fn run_thread(
             let accepting_there = accept(hub.clone(), entrance, stopping.clone());
             accepting.push(tokio::task::spawn_local(accepting_there));
         }
+        drop(begins);
         for accepting in accepting {
             accepting.await.map_err(|e| ServeError::Thread(e.to_string()))?;
         }

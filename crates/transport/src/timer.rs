@@ -192,7 +192,8 @@ mod tests {
     fn wakes_in_order_and_never_early() {
         let order = on_local_runtime(async {
             let timer = Timer::start().unwrap();
-            let start = clock::now();
+            // Not yet: every wait is registered before the first is over.
+            let start = clock::now() + Duration::from_millis(50);
             let order = Rc::new(RefCell::new(Vec::new()));
             let mut tasks = Vec::new();
             for delay_ms in [30u64, 10, 20, 0, 10] {

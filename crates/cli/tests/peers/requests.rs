@@ -31,7 +31,7 @@ fn curl(arguments: &[&str], certificate: &str) -> Command {
             "--show-error",
             "--no-buffer",
             "--max-time",
-            "90",
+            "190",
         ])
         .args(["--noproxy", "*", "--cacert", certificate])
         .args(arguments)

@@ -440,10 +440,9 @@ fn a_run_measures_servers_that_others_wrote() {
     let folder = Folder::new();
     let files = Files::make(&folder);
     let load = "connections = 10\narrival = \"at-once\"\nwarmup = \"500ms\"\nmeasure = \"1s\"";
-    let measured = |name: &str, carriers: &str, transports: &[&str], peer: &Peer| -> Run {
+    let measured = |name: &str, carriers: &str, transports: &[&str], peer: &Peer, rest: &str| -> Run {
         let rest = format!(
-            "[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"100 B\"\n\n[target]\naddress = \"{}\"\n\n\
-             [deadlines]\nopen = \"2s\"",
+            "[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"100 B\"\n\n[target]\naddress = \"{}\"\n\n{rest}",
             peer.address()
         );
         let text = scenario(transports, load, &rest);
@@ -457,12 +456,13 @@ fn a_run_measures_servers_that_others_wrote() {
         run
     };
     let server = hypercorn(&folder, &files, Carrier::H1, None);
-    let run = measured("hypercorn", r#"["h1", "h2c"]"#, &["ws", "sse"], &server);
+    let run = measured("hypercorn", r#"["h1", "h2c"]"#, &["ws", "sse"], &server, "");
     assert_eq!(run.trials.len(), 4);
-    // This one leaves any other request without an answer, for good: also the one for statistics.
+    // This one leaves any other request without an answer, for good: also the one for statistics, which is not waited for long.
     let mut command = node("ws_server.mjs");
     command.arg("{}");
     let server = Peer::start(command);
-    measured("node", r#"["h1"]"#, &["ws"], &server);
+    let deadlines = "[deadlines]\nconnect = \"1s\"\nopen = \"2s\"";
+    measured("node", r#"["h1"]"#, &["ws"], &server, deadlines);
     assert_eq!(server.lines("open", 10).len(), 10);
 }

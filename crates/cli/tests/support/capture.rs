@@ -95,7 +95,7 @@ impl Pair {
         let capture = Capture::start(self, &folder.path(&format!("{name}.pcap")), filter);
         let mut command = Self::command(&self.client, env!("CARGO_BIN_EXE_pushmark"));
         command
-            .arg("run")
+            .args(["run", "--no-calibration"])
             .arg(&file)
             .arg("--allow-remote")
             .arg("--out")
@@ -123,7 +123,17 @@ struct Capture(Child);
 impl Capture {
     fn start(pair: &Pair, to: &Path, filter: &str) -> Self {
         let child = Pair::command(&pair.client, "tcpdump")
-            .args(["-i", "pm1", "-n", "-s", "0", "-U", "-B", "65536"])
+            .args([
+                "-i",
+                "pm1",
+                "-n",
+                "-s",
+                "0",
+                "-U",
+                "--immediate-mode",
+                "-B",
+                "65536",
+            ])
             .args(["--time-stamp-precision=nano", "-w"])
             .arg(to)
             .arg(filter)
@@ -140,8 +150,8 @@ impl Capture {
 
     /// Ends it; gives how many packets it did not get to see.
     fn stop(mut self) -> u64 {
-        // What is captured last is handed over within a second.
-        std::thread::sleep(std::time::Duration::from_millis(1_200));
+        // What is captured last is handed over at once, as soon as the capture has its turn.
+        std::thread::sleep(std::time::Duration::from_millis(300));
         kill(self.0.id(), Signal::INT);
         let mut words = String::new();
         let said = self.0.stderr.take().unwrap().read_to_string(&mut words);

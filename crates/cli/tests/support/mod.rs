@@ -19,14 +19,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pushmark_measure::clock;
+use pushmark_measure::{Grade, clock};
 use pushmark_results::Run;
 use pushmark_transport::control::READY;
 use pushmark_transport::registry::{self, Row};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Whatever takes longer hangs. Far beyond what a busy machine needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(100);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(200);
 
 /// The environment variable by which a program's processes, and theirs, are found again.
 const MARK: &str = "PUSHMARK_TEST_MARK";
@@ -49,10 +49,14 @@ pub(crate) fn pushmark() -> Command {
     command
 }
 
-/// `pushmark run` of a scenario file into `out`.
+/// `pushmark run` of a scenario file into `out`. Not calibrated: that takes a second, and few tests are about it.
 pub(crate) fn run(scenario: &Path, out: &Path) -> Command {
     let mut command = pushmark();
-    command.arg("run").arg(scenario).arg("--out").arg(out);
+    command
+        .args(["run", "--no-calibration"])
+        .arg(scenario)
+        .arg("--out")
+        .arg(out);
     command
 }
 
@@ -433,9 +437,19 @@ pub(crate) fn measure(folder: &Folder, name: &str, text: &str) -> (Run, Ended) {
     for trial in &run.trials {
         assert_eq!(trial.summary.as_ref().unwrap().imbalances, Vec::<String>::new());
     }
-    let ended = ended.with_code(0);
+    let ended = held(&run, ended);
     assert!(run.is_complete(), "{ended:#?}");
     (run, ended)
+}
+
+/// Asserts that a run ended well; gives how it ended. A stall of the machine at the end of a window has some messages sent after it:
+/// the run is then rightly called invalid, but what a test asks of it holds all the same.
+#[track_caller]
+pub(crate) fn held(run: &Run, ended: Ended) -> Ended {
+    let findings = run.trials.iter().flat_map(|trial| &trial.verdict.findings);
+    let mut invalid = findings.filter(|f| f.grade == Grade::Invalid).peekable();
+    let stalled = invalid.peek().is_some() && invalid.all(|f| f.reason.contains("messages a second where"));
+    ended.with_code(if stalled { 4 } else { 0 })
 }
 
 /// Runs `task` for each case at the same time; the cases put next to no load on the machine but take their time.

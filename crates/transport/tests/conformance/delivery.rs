@@ -184,8 +184,9 @@ for_every_transport!(
         // The kernel begins to stamp a moment after it was asked for it, so the first may come without.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let mut inbox = Collected::default();
-        let mut waited = Vec::new();
-        for number in 0..5 {
+        // On a busy machine the server may have its turn late: five times at least, and until one message has waited.
+        let (mut number, mut one_waited) = (0, false);
+        while number < 5 || !one_waited {
             let published = clock::now();
             fixture.publish(&numbered(number));
             // The server has its turn, the receiver has not: it waits in the kernel.
@@ -196,10 +197,9 @@ for_every_transport!(
             // The wall clock is placed within some microseconds.
             assert!(kernel + Duration::from_micros(10) >= published);
             assert!(kernel <= read.at, "never later than the read");
-            waited.push(read.at.duration_since(kernel));
+            one_waited |= read.at.duration_since(kernel) >= WAIT / 2;
+            number += 1;
         }
-        // On a busy machine the server may have its turn late, but not each time.
-        assert!(waited.iter().any(|wait| *wait >= WAIT / 2), "{waited:?}");
         let mut target = fixture.target.clone();
         target.kernel_stamps = false;
         let mut unstamped = connector.connect(&target).await.unwrap();

@@ -202,6 +202,12 @@ impl Fixture {
         }
     }
 
+    /// HTTP/1.1 in the clear, uncompressed: what a test needs to run once that makes its own bytes, whatever layers there are.
+    pub(crate) fn is_plain(&self) -> bool {
+        let carriage = &self.target.carriage;
+        carriage.carrier == Carrier::H1 && carriage.compression.is_none()
+    }
+
     /// The host, where messages take as much room on the way as they have bytes: alike, they fill nothing when compressed.
     pub(crate) fn uncompressed_host(&self) -> Option<Arc<TestHost>> {
         self.host().filter(|_| self.target.carriage.compression.is_none())

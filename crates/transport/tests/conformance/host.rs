@@ -85,6 +85,11 @@ pub(crate) struct TestHost {
 }
 
 impl TestHost {
+    /// Whether plain sessions are served straight on their wire.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.config.take_over
+    }
+
     pub(crate) fn new(config: Config) -> Arc<Self> {
         Arc::new(Self {
             config,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pushmark_transport::{Carrier, Connector, ErrorClass, Message, Tx};
+use pushmark_transport::{Connector, ErrorClass, Message, Tx};
 
 use crate::fixture::{Fixture, for_every_transport, receive_to_end};
 use crate::host::Config;
@@ -58,13 +58,14 @@ async fn session<C: Connector>(
     }
 }
 
-/// The places that are tried: every byte in the clear; under a layer, whose bytes are many and mostly not the transport's own, a
-/// share of them, since each takes connections and their ports.
+/// The places that are tried: every byte where they are plainest, in the clear and taken over; else a share of them, since each
+/// takes connections and their ports, of which a machine has only so many a minute.
 fn places(fixture: &Fixture, total: usize) -> impl Iterator<Item = usize> + use<> {
-    const MOST_UNDER_A_LAYER: usize = 120;
-    let step = match fixture.target.carriage.carrier {
-        Carrier::H1 => 1,
-        _ => total.div_ceil(MOST_UNDER_A_LAYER).max(1),
+    const MOST_ELSEWHERE: usize = 80;
+    let taken_over = fixture.host().is_some_and(|host| host.takes_over());
+    let step = match fixture.is_plain() && taken_over {
+        true => 1,
+        false => total.div_ceil(MOST_ELSEWHERE).max(1),
     };
     (0..total).step_by(step)
 }
