@@ -275,10 +275,7 @@ fn what_no_session_has_any_more_is_not_proven() {
     before.iter_mut().for_each(|s| s.values.push(gone.clone()));
     let (_, verdict, why) = said(&gate, &before, &now, 0.01);
     assert_eq!(verdict, GateVerdict::Inconclusive);
-    assert!(
-        why[0].contains("memory per session has to be proven"),
-        "{why:?}"
-    );
+    assert!(why[0].contains("memory per session has to be proven"), "{why:?}");
 }
 
 #[test]

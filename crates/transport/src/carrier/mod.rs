@@ -469,7 +469,7 @@ async fn connect(target: &Target, stamped: bool) -> Result<Dialed<Stream>, Trans
         .await
         .map_err(|_| TransportError::timed_out(Step::Secure, target.open_deadline))??;
     Ok(Dialed {
-        made: Stream::Tls(stream),
+        made: Stream::Tls(stream, false),
         started,
         dialed: started,
         tcp_connected,

@@ -8,12 +8,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Book;
-use crate::carrier::stream::Stream;
+use crate::carrier::stream::{Stream, is_of_tls, unread_reason};
 use crate::error::{Step, TransportError};
 use crate::tcp::Notes;
-
-/// So many reads at most look for the reason of a write that failed.
-const MOST_UNREAD: usize = 64;
 
 /// The connection's stream as the library sees it: it notes what is read.
 pub(super) struct Noted {
@@ -25,7 +22,7 @@ pub(super) struct Noted {
 impl Noted {
     /// The library keeps the words of an error alone: what TLS ended with is told from here.
     fn keep(&self, error: &io::Error) {
-        if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if is_of_tls(error) {
             *self.book.failure.borrow_mut() = Some(TransportError::from_io(Step::Open, error));
         }
     }
@@ -33,20 +30,14 @@ impl Noted {
     /// After a write that failed, the library reads no more. Why the peer gave the connection up under TLS, it said before: that
     /// lies unread.
     fn learn_why<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if !matches!((&written, &self.stream), (Poll::Ready(Err(_)), Stream::Tls(_))) {
-            return written;
-        }
-        let mut bytes = [0; 1024];
-        for _ in 0..MOST_UNREAD {
-            let mut unread = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut unread) {
-                Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
-                Poll::Ready(Err(error)) => {
-                    self.keep(&error);
-                    break;
-                }
-                _ => break,
-            }
+        if let Poll::Ready(Err(error)) = &written
+            && let Stream::Tls(stream, _) = &mut self.stream
+        {
+            let reason = match is_of_tls(error) {
+                true => None,
+                false => unread_reason(stream, cx),
+            };
+            self.keep(reason.as_ref().unwrap_or(error));
         }
         written
     }
