@@ -626,6 +626,20 @@ fn the_reference_server_ends_in_good_order() {
 }
 
 #[test]
+fn a_run_measures_itself_first_unless_told_not_to() {
+    let folder = Folder::new();
+    for (flag, calibrates) in [(None, true), (Some("--no-calibration"), false)] {
+        let out = folder.path(if calibrates { "with" } else { "without" });
+        let mut command = pushmark();
+        let file = folder.write("short.toml", &short(&[in_process()], ""));
+        command.arg("run").args(flag).arg(file).arg("--out").arg(&out);
+        let ended = ended(command);
+        let run = Run::open(&out).unwrap();
+        assert_eq!(run.manifest.calibration.is_some(), calibrates, "{ended:#?}");
+    }
+}
+
+#[test]
 fn a_server_without_descriptors_serves_on_those_it_has() {
     let server = Server::with_open_files(40, &["--threads", "1"]);
     let connect = || TcpStream::connect(server.address()).unwrap();

@@ -45,6 +45,11 @@ fn processes_share_a_rate_of_connects() {
     // 700 connections, and room for 300 in a process: three of them.
     let ended = ended(with_open_files(400, &run(&file, &out)));
     let opened = pushmark_results::Run::open(&out).unwrap();
+    assert!(
+        ended.stderr.contains("3 load generator processes"),
+        "{}",
+        ended.stderr
+    );
     let trial = opened.trials.first().unwrap();
     let counters = &trial.summary.as_ref().unwrap().counters;
     // 2.5 seconds at 200 a second, of which a busy machine may miss some and never makes more.

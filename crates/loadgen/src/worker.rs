@@ -31,8 +31,10 @@ use context::{Switch, Trouble};
 use load::{largest_message, open_and_close, publish_in_process, usual_message};
 use report::{flush, report_intervals};
 
-/// Looks at the sessions, 5 ms apart, that find the drain over before it is.
+/// Turns, 5 ms apart, that sessions have after a drain that a standstill has taken up.
 const TURNS_AFTER_THE_DRAIN: u32 = 3;
+/// A look at the drain that comes so much after the one before, in nanoseconds, is one after a standstill.
+const STANDSTILL_NS: u64 = 50_000_000;
 
 /// What the coordinator has said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -404,17 +406,23 @@ impl Worker {
     /// Until every session has all it can expect, or the drain is over.
     async fn drain(&self, begin: &Begin, stop: &Stop) {
         // After a standstill longer than the drain, what came meanwhile waits in the sockets: sessions get a few turns to read it.
-        let mut turns_left = TURNS_AFTER_THE_DRAIN;
+        let (mut turns_left, mut looked) = (0, None);
         loop {
             let complete = self
                 .sessions
                 .iter()
                 .all(|s| self.outstanding(s, begin, stop) == 0);
-            if clock::now() >= stop.drain_end {
-                turns_left -= 1;
+            let now = clock::now();
+            let is_over = now >= stop.drain_end;
+            if is_over && looked.is_none_or(|looked| now.since(looked) >= STANDSTILL_NS) {
+                turns_left = TURNS_AFTER_THE_DRAIN;
             }
-            if complete || turns_left == 0 || self.control.borrow().abort {
+            looked = Some(now);
+            if complete || (is_over && turns_left == 0) || self.control.borrow().abort {
                 return;
+            }
+            if is_over {
+                turns_left -= 1;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -95,8 +95,9 @@ impl Negotiation {
     /// as resumed ones; of sessions that are held, it is enough to say how many were.
     fn judge_resumption(&self) -> Option<(Grade, String)> {
         if self.resumed == 0 {
-            // Connections that were all made at once, or one for all, had no ticket to come back with: that says nothing of the peer.
-            if self.timed == 0 {
+            // Sessions that are held may have come all at once, or share one connection: then none had a ticket to come back with. How
+            // many were resumed is told beside what was agreed.
+            if self.timed == 0 && self.cold_in_window == 0 {
                 return None;
             }
             let words = "connections were to be resumed, and none was: the peer gives no tickets, or does not take them";

@@ -460,7 +460,13 @@ fn said(
     }
     let verdict = match judgement.outcome {
         _ if !gate.failures.is_empty() => GateVerdict::Failure,
-        _ if session.fit == Machine::Unfit => GateVerdict::Invalid,
+        _ if gate
+            .found
+            .as_ref()
+            .is_none_or(|found| found.judgement.outcome == Outcome::Invalid) =>
+        {
+            GateVerdict::Invalid
+        }
         Outcome::Regression => GateVerdict::Regression,
         Outcome::Pass | Outcome::Improvement => GateVerdict::Pass,
         Outcome::Inconclusive | Outcome::MoreBlocks | Outcome::Invalid => GateVerdict::Inconclusive,

@@ -82,8 +82,8 @@ impl Server {
         let hub = Hub::new(config);
         let stop = watch::Sender::new(false);
         let mut threads = Vec::new();
-        // Every thread holds a sender until it accepts connections, or has failed.
-        let (begins, all_began) = std::sync::mpsc::sync_channel::<Infallible>(1);
+        // Every thread tells that it accepts connections; the sender of one that fails goes without a word.
+        let (begins, began) = std::sync::mpsc::sync_channel::<()>(hub.threads());
         for shard in 0..hub.threads() {
             // Bound here, so that a port of 0 is known before the next thread binds, and errors are the caller's.
             let listener = bind(address, true)?;
@@ -99,14 +99,18 @@ impl Server {
             threads.push(thread);
         }
         drop(begins);
-        // Whoever is told that it is ready finds all its threads at work: none takes part only later.
-        let _ = all_began.recv();
-        Ok(Self {
+        let server = Self {
             address,
             control: control_address,
             stop,
             threads,
-        })
+        };
+        // Whoever is told that it is ready finds all its threads at work: none takes part only later.
+        if began.iter().take(server.threads.len()).count() < server.threads.len() {
+            server.stop()?;
+            return Err(ServeError::Thread("it did not begin".into()));
+        }
+        Ok(server)
     }
 
     /// Where it listens.
@@ -168,7 +172,7 @@ fn run_thread(
     listener: std::net::TcpListener,
     control: Option<std::net::TcpListener>,
     stopping: watch::Receiver<bool>,
-    begins: std::sync::mpsc::SyncSender<Infallible>,
+    begins: std::sync::mpsc::SyncSender<()>,
 ) -> Result<(), ServeError> {
     let thread = |e: io::Error| ServeError::Thread(e.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -192,6 +196,7 @@ fn run_thread(
             let accepting_there = accept(hub.clone(), entrance, stopping.clone());
             accepting.push(tokio::task::spawn_local(accepting_there));
         }
+        let _ = begins.send(());
         drop(begins);
         for accepting in accepting {
             accepting.await.map_err(|e| ServeError::Thread(e.to_string()))?;

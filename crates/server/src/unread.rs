@@ -4,6 +4,8 @@
 //! wait in a session's outbox, which has its bounds; these answers have theirs here.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use pushmark_transport::body::ServerBody;
@@ -12,23 +14,22 @@ use pushmark_transport::{CloseReason, Connection};
 
 use crate::hub::Hub;
 
-/// Who asks for so many before it has read any is not asking.
-const MOST: usize = 256;
+/// So much may wait on one connection, besides a single answer that is larger.
+const MOST_BYTES: usize = 4 << 20;
 
 /// The answers that wait on one connection.
 #[derive(Clone)]
 pub(crate) struct Unread(Arc<Waiting>);
 
 struct Waiting {
-    /// Held once by each, and once here.
-    each: Arc<()>,
+    bytes: AtomicUsize,
     connection: Connection,
 }
 
 /// Bytes that are counted until they are let go of.
 struct Counted {
     bytes: Bytes,
-    _waiting: Arc<()>,
+    among: Arc<Waiting>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -37,26 +38,37 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.among.bytes.fetch_sub(self.bytes.len(), Relaxed);
+    }
+}
+
 impl Unread {
     pub(crate) fn on(connection: Connection) -> Self {
         Self(Arc::new(Waiting {
-            each: Arc::default(),
+            bytes: AtomicUsize::new(0),
             connection,
         }))
     }
 
-    /// Counts an answer until it is on its way; one too many ends the connection.
+    /// Counts an answer until it is on its way. One too many ends the connection, and is not given: others may be made before the
+    /// connection has its turn to end.
     pub(crate) fn count(&self, mut answer: ServerResponse<Hub>) -> ServerResponse<Hub> {
-        if let ServerBody::Whole(Some(bytes)) = answer.body_mut() {
-            let waiting = self.0.each.clone();
-            if Arc::strong_count(&waiting) - 1 > MOST {
-                self.0.connection.kill(CloseReason::SlowReader);
-            }
-            *bytes = Bytes::from_owner(Counted {
-                bytes: std::mem::take(bytes),
-                _waiting: waiting,
-            });
+        let ServerBody::Whole(Some(bytes)) = answer.body_mut() else {
+            return answer;
+        };
+        let waiting = self.0.bytes.fetch_add(bytes.len(), Relaxed);
+        let counted = Counted {
+            bytes: std::mem::take(bytes),
+            among: self.0.clone(),
+        };
+        if waiting > 0 && waiting + counted.bytes.len() > MOST_BYTES {
+            self.0.connection.kill(CloseReason::SlowReader);
+            *answer.body_mut() = ServerBody::empty();
+            return answer;
         }
+        *bytes = Bytes::from_owner(counted);
         answer
     }
 }

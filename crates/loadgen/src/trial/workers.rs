@@ -63,7 +63,7 @@ impl Workers {
         let open_at = clock::now() + LEAD;
         let (to_us, reports) = mpsc::channel(256);
         let total = match cell.workload {
-            // The cap is shared out, and nobody can do with less than one.
+            // The cap is shared out, and no process can do with less than one.
             Workload::Connect { .. } => cell.load.connections.max(processes),
             _ => cell.load.connections,
         };

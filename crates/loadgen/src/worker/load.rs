@@ -35,6 +35,7 @@ pub(super) async fn open_and_close<C: Connector>(
     (plan, opener): (Schedule, OneOf),
     begin: Begin,
 ) -> (u64, u64) {
+    // Whoever opens at all has one open: with fewer connections than threads it is as many as there are threads.
     let cap = opener.share(context.assignment.total_sessions).max(1);
     let (mut scheduled, mut skipped) = (0, 0);
     let mut running = tokio::task::JoinSet::new();

@@ -12,12 +12,12 @@ use crate::histogram::Histogram;
 use crate::summary::TrialSummary;
 
 /// How soon clients noticed.
-pub(super) const DETECTION: &str = "detection_time_p50";
+const DETECTION: &str = "detection_time_p50";
 const SERVER_DETECTION: &str = "server_detection_time_p50";
 const UNDETECTED: &str = "undetected";
 const SERVER_UNDETECTED: &str = "server_undetected";
 /// How soon sessions were usable again once there was a server.
-pub(super) const RECONNECT: &str = "time_to_reconnect_p50";
+const RECONNECT: &str = "time_to_reconnect_p50";
 const RECONNECT_P99: &str = "time_to_reconnect_p99";
 const NOT_RECOVERED: &str = "not_recovered";
 /// Shares of what a scenario with faults is written for.

@@ -15,7 +15,7 @@ use super::exact::median;
 /// from the other arm, or from both over all blocks, would depend on which arm is which.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lateness {
-    /// The quantile of both.
+    /// The quantile of the lateness.
     pub quantile: f64,
     /// In nanoseconds.
     pub late_ns: u64,
@@ -41,8 +41,10 @@ pub struct Sensors {
     /// Both arms: share of scheduled messages that the generator did not send through its own fault, the larger.
     pub generator_missed: Option<f64>,
     /// How late each arm's generator sent, through its own fault.
+    #[serde(default)]
     pub sends: Vec<Lateness>,
     /// How late each arm's loops came round for a timer.
+    #[serde(default)]
     pub loops: Vec<Lateness>,
     /// Processor time of others (total less both servers and the generator), as a share of the machine.
     pub others_cpu: Option<f64>,

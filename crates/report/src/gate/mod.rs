@@ -187,7 +187,9 @@ fn sentence(gate: &Gate, r: &Reading) -> String {
 /// for that. All of them, when there was no look.
 fn used<'a>(gate: &Gate, course: &'a Course) -> Vec<&'a Block> {
     let look = gate.found.as_ref().and_then(|found| {
-        let at = gate.plan.looks.get(found.judgement.look)?;
+        // The last that it ran to: settled scenarios end before the others.
+        let looks = gate.plan.looks.get(..=found.judgement.look)?;
+        let at = looks.iter().rev().find(|at| at.blocks <= course.blocks.len())?;
         let mut of = found.validity.iter();
         let (_, validity) = of.find(|(scenario, _)| *scenario == course.scenario)?;
         Some((at.blocks, validity))

@@ -165,7 +165,7 @@ fn machine(out: &mut String, lines: &[SelfTestLine]) {
     let count = |machine| lines.iter().filter(|l| l.machine == Some(machine)).count();
     let _ = writeln!(
         out,
-        "  machine: fit in {} of {}, saturated (times not judged) in {}, unfit in {}",
+        "  machine: fit in {} of {}, saturated in a scenario (its times not judged) in {}, unfit in one in {}",
         count(Machine::Fit),
         gates(lines.len()),
         count(Machine::Saturated),
@@ -225,7 +225,7 @@ mod tests {
             "found, in a latency                0 of 3",
             "1 pass, 1 inconclusive, 0 invalid",
             "CPU per delivery                0 of 1           2 of 3      +10.0 %",
-            "fit in 4 of 5 gates, saturated (times not judged) in 1",
+            "fit in 4 of 5 gates, saturated in a scenario (its times not judged) in 1",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }

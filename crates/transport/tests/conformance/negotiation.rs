@@ -91,6 +91,8 @@ for_every_transport!(
             fixture.target.kernel_stamps = stamped;
             sessions.push((fixture.connect(&connector).await, stamped));
         }
+        // The kernel begins to stamp a moment after it was asked for it, so the first may come without.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         fixture.publish(&numbered(1));
         for (session, stamped) in &mut sessions {
             let mut inbox = Collected::default();

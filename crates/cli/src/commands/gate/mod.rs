@@ -259,7 +259,7 @@ impl Setup {
         format!(
             "{} × at most {} blocks of {:.1} + {:.1} s: {} at least, {} at most (seed {})",
             crate::commands::check::plural(self.cells.len(), "cell"),
-            p.plan.most_blocks(),
+            p.plan.most_run(),
             p.warmup.as_secs_f64(),
             p.measure.as_secs_f64(),
             minutes(p.block * p.plan.looks.first().map_or(0, |l| l.blocks) as u32),

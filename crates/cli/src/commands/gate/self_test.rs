@@ -66,10 +66,11 @@ pub(super) fn run(args: &GateArgs, terminal: &Terminal) -> Outcome {
         terminal.warning(UNUSED_TLS);
     }
     let most = first.profile.block * first.profile.plan.most_run() as u32;
+    let calibration = first.profile.block * if slower_gates > 0 { WORK_BLOCKS } else { 0 };
     terminal.remark(&format!(
         "{gates} gates of alike servers and {slower_gates} with {} % more work: {} at most",
         args.inject_work_percent,
-        minutes(most * gates.saturating_add(slower_gates))
+        minutes(most * gates.saturating_add(slower_gates) + calibration)
     ));
     let mut log = match &args.log {
         Some(path) => Some(SelfTestLog::create(path)?),
