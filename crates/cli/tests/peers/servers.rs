@@ -240,7 +240,7 @@ fn ws_agrees_with_a_node_server_on_deflate() {
     assert_eq!(error.class, ErrorClass::Negotiation, "{error}");
 }
 
-/// Node's ws agrees to compress, and unless told otherwise leaves what is below 1,024 bytes as it is.
+/// Node's ws agrees to compress, and where each message is compressed by itself it leaves those below 1,024 bytes as they are.
 #[test]
 fn what_a_node_server_agrees_to_compress_and_does_not_is_no_measurement() {
     if lacks(
@@ -258,7 +258,7 @@ fn what_a_node_server_agrees_to_compress_and_does_not_is_no_measurement() {
             "connections = 3\narrival = \"at-once\"\nwarmup = \"50ms\"\nmeasure = \"500ms\"\ndrain = \"1s\"";
         let rest = format!(
             "[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"{payload}\"\nencoding = \"json\"\n\n\
-             [target]\naddress = \"{}\"\n\n[compression]\nkind = \"deflate\"\n",
+             [target]\naddress = \"{}\"\n\n[compression]\nkind = \"deflate\"\ncontext-takeover = false\n\n[deadlines]\nconnect = \"1s\"\n",
             peer.address()
         );
         let file = folder.write("agreed.toml", &scenario(&["ws"], load, &rest));
