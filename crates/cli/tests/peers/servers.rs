@@ -258,7 +258,7 @@ fn what_a_node_server_agrees_to_compress_and_does_not_is_no_measurement() {
             "connections = 3\narrival = \"at-once\"\nwarmup = \"50ms\"\nmeasure = \"500ms\"\ndrain = \"1s\"";
         let rest = format!(
             "[workload]\nkind = \"echo\"\nrate = \"20/s\"\npayload = \"{payload}\"\nencoding = \"json\"\n\n\
-             [target]\naddress = \"{}\"\n\n[compression]\nkind = \"deflate\"\ncontext-takeover = false\n\n[deadlines]\nconnect = \"1s\"\n",
+             [target]\naddress = \"{}\"\n\n[compression]\nkind = \"deflate\"\ncontext-takeover = false\n\n[deadlines]\nconnect = \"1s\"\nopen = \"2s\"\n",
             peer.address()
         );
         let file = folder.write("agreed.toml", &scenario(&["ws"], load, &rest));
