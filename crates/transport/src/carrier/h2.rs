@@ -400,7 +400,7 @@ async fn connect(target: &Target) -> Result<Rc<Shared>, TransportError> {
         .enable_push(false)
         .handshake::<_, Bytes>(noted)
         .await
-        .map_err(|e| class_of(Step::Open, &e))?;
+        .map_err(|e| book.class_of(Step::Open, &e))?;
     tokio::task::spawn_local(drive(connection, book.clone()));
     Ok(Rc::new(Shared {
         send,

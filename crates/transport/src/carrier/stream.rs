@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
@@ -41,18 +41,23 @@ pub(super) fn is_of_tls(error: &io::Error) -> bool {
 }
 
 /// Why a peer gave up a connection under TLS, where a write to it failed: it said so before, and that lies unread. What it sent
-/// besides is lost.
-pub(super) fn unread_reason(stream: &mut TlsStream<Stamped>, cx: &mut Context<'_>) -> Option<io::Error> {
+/// besides is lost. Pending until the runtime has been told that there is something to read, as it is of every connection that
+/// has ended.
+pub(super) fn unread_reason(
+    stream: &mut TlsStream<Stamped>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<io::Error>> {
     let mut bytes = [0; 1024];
     for _ in 0..MOST_UNREAD {
         let mut unread = ReadBuf::new(&mut bytes);
         match Pin::new(&mut *stream).poll_read(cx, &mut unread) {
             Poll::Ready(Ok(())) if !unread.filled().is_empty() => {}
-            Poll::Ready(Err(error)) => return Some(error).filter(is_of_tls),
-            _ => break,
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(error).filter(is_of_tls)),
+            Poll::Ready(Ok(())) => break,
+            Poll::Pending => return Poll::Pending,
         }
     }
-    None
+    Poll::Ready(None)
 }
 
 /// The reason of a write that failed, in the place of its failure. In TLS 1.3 a client has done its handshake before the server has
@@ -65,7 +70,8 @@ fn telling<T>(
     written: Poll<io::Result<T>>,
 ) -> Poll<io::Result<T>> {
     match written {
-        Poll::Ready(Err(_)) if !has_read => match unread_reason(stream, cx) {
+        // A write that is tried again fails again.
+        Poll::Ready(Err(_)) if !has_read => match ready!(unread_reason(stream, cx)) {
             Some(reason) => Poll::Ready(Err(reason)),
             None => written,
         },

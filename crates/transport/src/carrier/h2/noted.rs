@@ -35,7 +35,7 @@ impl Noted {
         {
             let reason = match is_of_tls(error) {
                 true => None,
-                false => unread_reason(stream, cx),
+                false => ready!(unread_reason(stream, cx)),
             };
             self.keep(reason.as_ref().unwrap_or(error));
         }
